@@ -1,0 +1,173 @@
+"""Every exception of treadle, grouped by whose fault it is.
+
+Each subclasses the standard library's exception for the same situation, so an existing ``except`` still works.
+An exception that comes out of a task, ours or the user's own, carries the attribute ``task``: a `TaskFailure` with
+the item, its index, the number of attempts, the worker's pid and the traceback of the place where it was raised.
+"""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass, field
+from pickle import PicklingError, UnpicklingError
+from typing import Any
+
+__all__ = [
+    "TreadleError", "TaskFailure", "RemoteTraceback", "failure",
+    "WorkerDied", "TaskTimeout", "RemoteError", "TaskNotPicklable", "TaskNotLoadable", "ResultNotPicklable",
+    "ResultNotLoadable",
+    "PoolClosed", "WorkerStartError",
+]  # fmt: skip
+
+
+class TreadleError(Exception):
+    """The base of every exception that treadle itself raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailure:
+    """Where and on what a task failed.  It is the attribute ``task`` of the exception.
+
+    `item` is the input: the single argument for a `map` over one iterable, the tuple of arguments otherwise.
+    `index` is its place in the input (None outside `map`).  `pid` is the worker process (None if it never ran).
+    """
+
+    item: Any = None
+    index: int | None = None
+    attempts: int = 1
+    pid: int | None = None
+    traceback: str = field(default="", repr=False)
+
+    def note(self) -> str:
+        """One line for the end of a traceback."""
+        where = "" if self.index is None else f"item {self.index} = "
+        again = "" if self.attempts == 1 else f", attempt {self.attempts}"
+        worker = "" if self.pid is None else f", worker pid {self.pid}"
+        return f"treadle: {where}{shorten(self.item)}{again}{worker}"
+
+
+def failure(error: BaseException) -> TaskFailure | None:
+    """The `TaskFailure` that `error` carries, or None if it did not come out of a task."""
+    info = getattr(error, "task", None)
+    return info if isinstance(info, TaskFailure) else None
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """`repr(value)` on one line of at most `limit` characters; never raises."""
+    try:
+        text = repr(value)
+    except Exception as error:  # a broken __repr__ must not hide the error that is being described
+        text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+class RemoteTraceback(Exception):
+    """The ``__cause__`` of an exception that was raised in a worker process: its traceback, as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.text,)
+
+
+# -- a task's own fault, or its worker's ------------------------------------------------------------------------------
+
+
+class WorkerDied(TreadleError, BrokenExecutor):
+    """The worker ended while it ran this task: a signal, ``os._exit``, ``sys.exit`` or a crash in C code.
+
+    `exitcode` is as in `multiprocessing.Process.exitcode`: the exit status, or minus the signal's number;
+    None when it could not be learned.
+    """
+
+    def __init__(self, message: str, pid: int | None = None, exitcode: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exitcode = exitcode
+
+    @property
+    def signal(self) -> signal.Signals | None:
+        """The signal that ended the worker, if one did."""
+        if self.exitcode is None or self.exitcode >= 0:
+            return None
+        try:
+            return signal.Signals(-self.exitcode)
+        except ValueError:
+            return None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.pid, self.exitcode), self.__dict__.copy()
+
+
+def describe_exit(exitcode: int | None) -> str:
+    """``'was killed by SIGKILL'``, ``'exited with code 3'``: the words for an exit code."""
+    if exitcode is None:
+        return "ended for an unknown reason"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    try:
+        return f"was killed by {signal.Signals(-exitcode).name}"
+    except ValueError:
+        return f"was killed by signal {-exitcode}"
+
+
+class TaskTimeout(TreadleError, TimeoutError):
+    """The task ran longer than its `timeout` (seconds).  In the process engine it was killed."""
+
+    def __init__(self, message: str, timeout: float | None = None) -> None:
+        super().__init__(message)
+        self.timeout = timeout
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.timeout), self.__dict__.copy()
+
+
+class RemoteError(TreadleError):
+    """Stands in for an exception of a task that could not be pickled, or not be rebuilt on this side.
+
+    `type_name` is the original's qualified name; the message is the original's text.
+    """
+
+    def __init__(self, message: str, type_name: str = "") -> None:
+        super().__init__(message)
+        self.type_name = type_name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.type_name), self.__dict__.copy()
+
+
+class TaskNotPicklable(TreadleError, PicklingError):
+    """The function or an argument can't be pickled; the task was not started."""
+
+
+class TaskNotLoadable(TreadleError, UnpicklingError):
+    """The function or an argument was pickled, but a worker can't load it; the function was not called."""
+
+
+class ResultNotPicklable(TreadleError, PicklingError):
+    """The task returned something that can't be pickled."""
+
+
+class ResultNotLoadable(TreadleError, UnpicklingError):
+    """The task's result arrived, but this process can't load it."""
+
+
+# -- the caller's fault -----------------------------------------------------------------------------------------------
+
+
+class PoolClosed(TreadleError, RuntimeError):
+    """The pool was shut down (or belongs to another process), so it takes no more tasks."""
+
+
+# -- the environment's fault ------------------------------------------------------------------------------------------
+
+
+class WorkerStartError(TreadleError, BrokenExecutor):
+    """Worker processes end before they are ready to work, again and again; the message says how they ended."""
