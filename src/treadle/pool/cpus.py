@@ -26,7 +26,7 @@ def available_cpus() -> int:
 
 def _overridden() -> bool:
     if "cpu_count" in sys._xoptions:
-        return sys._xoptions["cpu_count"] != "default"
+        return str(sys._xoptions["cpu_count"]) != "default"
     return not sys.flags.ignore_environment and os.environ.get("PYTHON_CPU_COUNT", "default") != "default"
 
 

@@ -19,6 +19,7 @@ running (so the blame is exact), the others go back to the queue when the worker
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .task import ASSIGNED, BROKEN, CANCELLED, DIED, DONE, FAILURES, QUEUED, TIMED_OUT, Task
@@ -47,12 +48,15 @@ class Ready(NamedTuple):
     worker: int
 
 
+# How one attempt ended: sequence number, kind and data as in `task.py`, nanoseconds of wall and of CPU time.
+Result = tuple[int, int, Any, int, int]
+
+
 class Finished(NamedTuple):
-    """Attempts that ended by themselves: (sequence number, kind, data) of each, and the seconds they took in all."""
+    """Attempts that ended by themselves."""
 
     worker: int
-    results: list[tuple[int, int, Any]]
-    seconds: float
+    results: Sequence[Result]
 
 
 class Skipped(NamedTuple):
@@ -270,7 +274,9 @@ class State:
             return
         ends: list[tuple[Task, int, Any]] = []
         pop = worker.assigned.pop
-        for seq, kind, data in event.results:
+        nanoseconds = 0
+        for seq, kind, data, wall, _ in event.results:
+            nanoseconds += wall
             task = pop(seq, None)
             if task is None:  # its end was already decided, for instance by a time-out
                 continue
@@ -285,7 +291,7 @@ class State:
                 self.done += 1
             ends.append((task, kind, data))
         if event.results:
-            self._learn(event.seconds / len(event.results), len(event.results))
+            self._learn(nanoseconds / 1e9 / len(event.results), len(event.results))
         if ends:
             out.append(Settle(ends))
         self._review(worker, out)
