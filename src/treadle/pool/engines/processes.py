@@ -24,7 +24,7 @@ from ..task import RAISED_PACKED, RETURNED_PACKED, Call, Task
 from ..transport import base as wire
 from ..transport.page import CALLED, CPU, CURRENT, SINCE, Page
 from ..transport.pipes import PipeChannel
-from .base import Listener, Look
+from .base import Listener, Look, Memo
 
 REVOKE_PAUSE = 0.001  # seconds; see Page.may_start
 STOP_PATIENCE = 0.05  # seconds to wait for a stopped process to stand still
@@ -68,8 +68,13 @@ class ProcessEngine:
         else:
             self._launcher = NurseryLauncher(reactor, start_method, self._started, self._gone)
 
-    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Call:
-        return Call(fn, args, kwargs, self._functions.encode(fn), encode_arguments(args, kwargs))
+    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
+        function = memo.get("function") if memo is not None else None
+        if function is None:
+            function = self._functions.encode(fn)
+            if memo is not None:
+                memo["function"] = function
+        return Call(fn, args, kwargs, function, encode_arguments(args, kwargs))
 
     def default_workers(self) -> int:
         return available_cpus()
