@@ -9,7 +9,6 @@ from ..failures import Exit
 from ..state import Result
 from ..task import Call, Task
 
-
 # What an engine remembers of a function from one call to the next; None: nothing.
 Memo = dict[str, Any] | None
 
