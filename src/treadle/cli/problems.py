@@ -14,7 +14,10 @@ class Problem(Exception):
     """Ends the command with exit code `code`; its text is the whole message."""
 
     code = STUCK
-    command = "treadle map"
+
+    def __init__(self, message: str, command: str = "treadle map") -> None:
+        super().__init__(message)
+        self.command = command
 
     def add(self, sentence: str) -> None:
         """Say one thing more."""
