@@ -1,0 +1,203 @@
+"""The only place that performs the brain's instructions.
+
+Decide under the lock, act outside it: every event goes through `_handle`, which asks the brain under `_lock` and then
+does what it says in the thread that brought the event.  Two threads may therefore act in another order than they
+decided; every instruction is such that this does no harm (each module says why, where it is not plain).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import registry
+from . import state as brain
+from .engines.base import Engine, Look
+from .failures import Exit
+from .reactor import Reactor
+from .state import Event, Instruction, Result, State
+from .task import CANCELLED, DONE, Task
+
+EngineFactory = Callable[["Driver", Reactor], Engine]
+
+
+class Driver:
+    """A brain, an engine and a reactor.  Every method may be called from any thread."""
+
+    def __init__(self, factory: EngineFactory, workers: int | None, name: str) -> None:
+        self.reactor = Reactor(name)
+        self.closed = threading.Event()  # set when no task and no worker is left
+        self._lock = threading.Lock()  # guards: _state.  Rank: the first; nothing is called under it but the brain.
+        self._finishing = threading.Lock()  # guards: _finished_once
+        self._finished_once = False
+        self.engine = factory(self, self.reactor)
+        self._workers = workers
+        self.limit = workers or self.engine.default_workers()  # workers at most
+        starts = getattr(self.engine, "probes", None)
+        self._state = State(self.limit, starts, self.engine.batches)
+        self._actions: dict[type, Callable[[Any], None]] = {
+            brain.StartWorker: lambda i: self.engine.start(i.worker),
+            brain.Send: lambda i: self.engine.send(i.worker, i.batch),
+            brain.StopWorker: lambda i: self.engine.stop(i.worker),
+            brain.KillWorker: lambda i: self.engine.kill(i.worker, i.seq),
+            brain.Revoke: self._revoke,
+            brain.Restore: lambda i: self.engine.restore(i.worker),
+            brain.Watch: self._watch,
+            brain.Settle: lambda i: _settle(i.ends),
+            brain.Close: lambda i: self._finish(),
+        }
+
+    # -- what a pool asks for
+
+    def submit(self, tasks: list[Task]) -> bool:
+        """Take tasks in; False (and nothing has happened) if the pool is shut down."""
+        with self._lock:
+            if self._state.closing:
+                return False
+            try:
+                instructions = self._state.handle(brain.Submit(tasks))
+            except BaseException:
+                self._state.killing = True
+                raise
+        self.reactor.start()
+        if instructions:
+            self._perform(instructions)
+        return True
+
+    @property
+    def closing(self) -> bool:
+        """Does it take no more tasks?"""
+        return self._state.closing
+
+    def cancel(self, tasks: list[Task]) -> bool:
+        """Drop those that have not started; True if all of them have ended, by this or before."""
+        self.drop(tasks)
+        return all(task.state == DONE for task in tasks)
+
+    def drop(self, tasks: list[Task]) -> None:
+        """Drop those that have not started."""
+        self._handle(brain.Cancel(tasks))
+
+    def shutdown(self, cancel: bool = False, kill: bool = False) -> None:
+        """Take no more tasks.  Does not wait; `closed` says when all is over."""
+        self._handle(brain.Shutdown(cancel, kill))
+
+    def abandon(self) -> None:
+        """End everything soon.  Takes no lock, so that a finalizer may call it."""
+        self.reactor.call_soon(lambda: self.shutdown(cancel=True, kill=True))
+
+    def retarget(self, workers: int | None = None, starts: int | None = None, replace: bool = False) -> None:
+        """The engine has changed its mind about how many workers there should be."""
+        self.limit = self._workers or workers or self.engine.default_workers()
+        self._handle(brain.Limit(self.limit, starts, replace, self.engine.batches))
+
+    # -- what an engine reports (see engines/base.Listener)
+
+    def ready(self, worker: int) -> None:
+        self._handle(brain.Ready(worker))
+
+    def finished(self, worker: int, results: Sequence[Result]) -> None:
+        self._handle(brain.Finished(worker, results))
+
+    def skipped(self, worker: int, seqs: list[int]) -> None:
+        self._handle(brain.Skipped(worker, seqs))
+
+    def spared(self, worker: int, look: Look) -> None:
+        self._handle(brain.Spared(worker, *look))
+
+    def ended(self, worker: int, running: int | None, exit: Exit, reason: str) -> None:
+        self._handle(brain.Ended(worker, running, exit, reason))
+
+    # -- the loop
+
+    def _handle(self, event: Event) -> None:
+        with self._lock:
+            instructions = self._state.handle(event)
+        if instructions:
+            self._perform(instructions)
+
+    def _perform(self, instructions: list[Instruction]) -> None:
+        for instruction in instructions:
+            self._actions[type(instruction)](instruction)
+
+    def _revoke(self, instruction: brain.Revoke) -> None:
+        after = self.engine.revoke(instruction.worker)
+        self._handle(brain.Revoked(instruction.worker, after))
+
+    def _watch(self, instruction: brain.Watch) -> None:
+        self.reactor.call_later(instruction.seconds, lambda: self._look(instruction.worker))
+
+    def _look(self, worker: int) -> None:
+        self._handle(brain.Looked(worker, *self.engine.look(worker)))
+
+    def _finish(self) -> None:
+        with self._finishing:
+            if self._finished_once:
+                return
+            self._finished_once = True
+        self.engine.close()
+        self.reactor.stop()
+        registry.discard(self)
+        self.closed.set()
+
+    # -- ends
+
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Wait until everything has ended; True if so."""
+        done = self.closed.wait(timeout)
+        if done:
+            self.reactor.join(timeout)
+        return done
+
+    def destroy(self) -> None:
+        """The hard end, for when something of ours has failed: kill all, then end every task that is still known."""
+        self.reactor.stop()
+        self.reactor.join(1.0)  # so that nobody else uses what is closed now
+        with contextlib.suppress(Exception):
+            self.engine.close()
+        left: list[tuple[Task, int, Any]] = []
+        with self._lock:
+            known = [t for w in self._state.workers.values() for t in w.assigned.values()]
+            for task in [*known, *self._state.queue]:
+                if task.state != DONE:
+                    task.state = DONE
+                    left.append((task, CANCELLED, None))
+            self._state.queue.clear()
+            self._state.queued = 0
+            self._state.workers.clear()
+            self._state.closing = self._state.killing = self._state.closed = True
+        _settle(left)
+        self._finish()
+
+    def after_fork(self) -> None:
+        """In a forked child: all this is the parent's."""
+        self._lock = threading.Lock()
+        self._state.closing = True
+        self.engine.after_fork()
+        self.reactor.after_fork()
+        self.closed.set()
+
+    # -- a look from outside
+
+    def snapshot(self) -> tuple[State, list[tuple[int, str, int | None, Task | None, float]]]:
+        """The brain (read only), and of each worker: number, state, pid, task that it runs, for how many seconds."""
+        with self._lock:
+            held = [(w.id, w.state, dict(w.assigned)) for w in self._state.workers.values()]
+        rows = []
+        for id, kind, assigned in held:
+            look = self.engine.look(id)
+            task = assigned.get(look.running) if look.running is not None else None
+            rows.append((id, kind, self.engine.pid(id), task, look.seconds if task else 0.0))
+        return self._state, rows
+
+
+def _settle(ends: list[tuple[Task, int, Any]]) -> None:
+    for task, kind, data in ends:
+        try:
+            task.sink.deliver(task, kind, data)
+        except BaseException:
+            # A sink of ours does not raise; a user's may.  The others must still get theirs.
+            sys.excepthook(*sys.exc_info())

@@ -1,0 +1,50 @@
+"""How far a map may run ahead of its reader: pure."""
+
+from __future__ import annotations
+
+FIRST = 4  # tasks a worker, to begin with
+LARGEST = 4096  # tasks; beyond it nothing is gained, even by the smallest ones
+BYTES = 64 << 20  # of pickled inputs and unread results
+
+
+class Window:
+    """Counts what is submitted and unread.
+
+    A window that is too small leaves workers idle, one that is too large keeps results in memory.  So it starts small
+    and doubles each time when the workers had run dry before the reader came back.  With a `buffer` it is fixed.
+    """
+
+    def __init__(self, workers: int, buffer: int | None = None) -> None:
+        self._workers = workers
+        self._fixed = buffer is not None
+        self.limit = buffer if buffer is not None else FIRST * workers
+        # Invariant: 0 <= unfinished <= unread <= the largest limit there has been.
+        self.unread = 0
+        self.unfinished = 0
+        # Invariant: 0 <= bytes; it counts the inputs of unread tasks and the results that have arrived for them.
+        self.bytes = 0
+
+    def wants(self) -> int:
+        """How many more tasks to submit now; 0 also while it is not worth the trouble yet."""
+        if self.bytes > BYTES:
+            return 0 if self.unread else 1
+        if not self._fixed and self.unfinished < self._workers and self.unread >= self.limit // 2 > 0:
+            self.limit = min(LARGEST, self.limit * 2)
+        room = self.limit - self.unread
+        return room if room >= max(1, self.limit // 8) else 0
+
+    def submitted(self, count: int, size: int) -> None:
+        """So many tasks, of so many bytes, were submitted."""
+        self.unread += count
+        self.unfinished += count
+        self.bytes += size
+
+    def finished(self, size: int) -> None:
+        """One has ended, with a result of so many bytes."""
+        self.unfinished -= 1
+        self.bytes += size
+
+    def read(self, size: int) -> None:
+        """One was handed to the reader; `size` is that of its input and its result."""
+        self.unread -= 1
+        self.bytes -= size
