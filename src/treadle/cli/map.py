@@ -80,9 +80,9 @@ def command(
             raise Refusal(f"{output} is the input; the output must be another file")
 
         def start(items: Iterator[Any]) -> Any:
-            options = {"engine": engine, "workers": workers, "ordered": ordered, "timeout": timeout, "retries": retries}
+            options: dict[str, Any] = {"engine": engine, "workers": workers, "timeout": timeout, "retries": retries}
             try:
-                return treadle.map(function, items, on_error="return", **options)
+                return treadle.map(function, items, ordered=ordered, on_error="return", **options)
             except ValueError as error:
                 raise Refusal(str(error))
 

@@ -13,15 +13,16 @@ def parse(text: str) -> int:
 def main() -> None:
     inputs = [str(number) for number in range(100)]
     inputs[42] = "forty-two"
-    good, bad = [], []
+    good = 0
     for result in treadle.map(parse, inputs, engine="processes", on_error="return"):
-        (bad if isinstance(result, Exception) else good).append(result)
-
-    print(f"{len(good)} good, {len(bad)} bad")
-    (error,) = bad
-    print(f"{type(error).__name__}: {error}")
-    print(f"item {error.task.index} was {error.task.item!r}, in worker {error.task.pid}")
-    print(error.task.traceback.splitlines()[-2].strip())
+        task = treadle.failure(result)  # what is known of a failed task; None for a result
+        if task is None:
+            good += 1
+        else:
+            print(f"{type(result).__name__}: {result}")
+            print(f"item {task.index} was {task.item!r}, in worker process {task.pid}")
+            print("raised at:", task.traceback.splitlines()[-3].strip())
+    print(f"{good} good")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Watch for: the workers have other pids than the main program; the callbacks all 
 """
 
 import os
+from concurrent.futures import Future
 
 import treadle
 
@@ -15,7 +16,7 @@ def work(number: int) -> tuple[int, int]:
 def main() -> None:
     pids, squares = set(), []
 
-    def callback(future: treadle.Future) -> None:
+    def callback(future: Future[tuple[int, int]]) -> None:
         pid, square = future.result()
         pids.add(pid)
         squares.append((os.getpid(), square))

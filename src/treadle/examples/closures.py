@@ -3,10 +3,12 @@
 Watch for: neither function has a name that a worker could import, and both work.
 """
 
+from collections.abc import Callable
+
 import treadle
 
 
-def multiplier(factor: int):  # type: ignore[no-untyped-def]
+def multiplier(factor: int) -> Callable[[int], int]:
     def multiply(number: int) -> int:
         return number * factor
 

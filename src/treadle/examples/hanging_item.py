@@ -13,11 +13,11 @@ def work(number: int) -> int:
 
 
 def main() -> None:
-    for result in treadle.map(work, range(6), engine="processes", timeout=1, on_error="return"):
-        if isinstance(result, treadle.TaskTimeout):
-            print(f"item {result.task.item} failed: {result}")
+    for outcome in treadle.map(work, range(6), engine="processes", timeout=1).outcomes():
+        if outcome.ok:
+            print(f"item {outcome.item} is fine")
         else:
-            print(f"item {result} is fine")
+            print(f"item {outcome.item} failed: {type(outcome.error).__name__}: {outcome.error}")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ Watch for: results come at once, and only a few more items are taken from the in
 """
 
 import itertools
+from collections.abc import Iterator
 
 import treadle
 
 taken = 0
 
 
-def numbers():  # type: ignore[no-untyped-def]
+def numbers() -> Iterator[int]:
     global taken
     for number in itertools.count(1):
         taken += 1

@@ -26,8 +26,7 @@ def measure(path: str) -> dict[str, int]:
         node, depth = todo.pop()
         deepest = max(deepest, depth)
         functions += isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for part in _statements(node):
-            todo.append((part, depth + (not _continues(node, part))))
+        todo += [(part, depth + (not _continues(node, part))) for part in _statements(node)]
     return {"bytes": len(source), "lines": source.count(b"\n"), "functions": functions, "deepest": deepest}
 
 

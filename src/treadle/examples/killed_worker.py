@@ -16,12 +16,11 @@ def work(number: int) -> int:
 
 
 def main() -> None:
-    results = treadle.map(work, range(20), engine="processes", workers=2, on_error="return")
-    for result in results:
-        if isinstance(result, treadle.WorkerDied):
-            print(f"item {result.task.item} failed, signal {result.signal.name}: {result}")
+    for outcome in treadle.map(work, range(20), engine="processes", workers=2).outcomes():
+        if outcome.ok:
+            print(f"item {outcome.item} is fine")
         else:
-            print(f"item {result} is fine")
+            print(f"item {outcome.item} failed: {type(outcome.error).__name__}: {outcome.error}")
 
 
 if __name__ == "__main__":

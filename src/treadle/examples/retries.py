@@ -17,10 +17,8 @@ def flaky(number: int) -> str:
 
 def main() -> None:
     for result in treadle.map(flaky, range(4), engine="threads", retries=2, on_error="return"):
-        if isinstance(result, Exception):
-            print(f"{result}, {result.task.attempts} attempts")
-        else:
-            print(result)
+        task = treadle.failure(result)  # what is known of a failed task; None for a result
+        print(result if task is None else f"{result}, {task.attempts} attempts")
 
 
 if __name__ == "__main__":
