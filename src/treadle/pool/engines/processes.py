@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .. import busy
 from .. import worker as worker_module
 from ..cpus import available_cpus
 from ..failures import Exit
@@ -223,7 +224,7 @@ class ProcessEngine:
         return Look(current, (time.monotonic_ns() - process.page.words[SINCE]) / 1e9)
 
     def call_times(self, worker: int) -> tuple[float, float] | None:
-        """Seconds of wall and of CPU time that the running call has taken so far; None if there is no such call."""
+        """Seconds that the running call has taken so far, and was busy (see `busy.py`); None if there is none."""
         process = self._processes.get(worker)
         if process is None or process.pid is None or self.look(worker).running is None:
             return None
@@ -231,8 +232,7 @@ class ProcessEngine:
         if called == 0:
             return None
         try:
-            # The clock of another process, as clock_getcpuclockid(3) makes it.
-            cpu = time.clock_gettime_ns(~process.pid << 3 | 2)
+            cpu = busy.other(process.pid)
         except OSError:
             return None
         return (time.monotonic_ns() - called) / 1e9, (cpu - process.page.words[CPU]) / 1e9
