@@ -186,8 +186,9 @@ class Driver:
         """In a forked child: all this is the parent's."""
         self._lock = threading.Lock()
         self._state.closing = True
-        self.engine.after_fork()
+        # The epoll object is shared with the parent: what is removed from it here would be removed there as well.
         self.reactor.after_fork()
+        self.engine.after_fork()
         self.closed.set()
 
     # -- a look from outside
