@@ -80,9 +80,10 @@ def command(
             raise Refusal(f"{output} is the input; the output must be another file")
 
         def start(items: Iterator[Any]) -> Any:
+            call = function.plain()
             options: dict[str, Any] = {"engine": engine, "workers": workers, "timeout": timeout, "retries": retries}
             try:
-                return treadle.map(function, items, ordered=ordered, on_error="return", **options)
+                return treadle.map(call, items, ordered=ordered, on_error="return", **options)
             except ValueError as error:
                 raise Refusal(str(error))
 

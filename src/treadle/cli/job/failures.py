@@ -86,8 +86,9 @@ class Failures:
 
     def recovered(self, index: int) -> None:
         """The item is done after all (or was never here)."""
-        with self._lock:
-            if self._lines.pop(index, None) is not None:
+        if index in self._lines:  # without the lock: nobody else notes the same item
+            with self._lock:
+                del self._lines[index]
                 self._tidy = False
 
     def clear(self) -> None:
