@@ -149,7 +149,7 @@ def describe(error: BaseException) -> dict[str, object]:
     return {
         "type": _type_name(error),
         "message": _message(error),
-        "traceback": "" if info is None else info.traceback,
+        "traceback": "" if info is None else _without_our_frames(info.traceback),
         "attempts": 0 if info is None else info.attempts,
     }
 
@@ -161,6 +161,18 @@ def _type_name(error: BaseException) -> str:
     if name.startswith("treadle."):
         return name.rpartition(".")[2]
     return name.removeprefix("builtins.")
+
+
+def _without_our_frames(traceback: str) -> str:
+    """A traceback without the steps between the pool and the user's function."""
+    ours = f'  File "{Path(__file__).parent}/'
+    lines = []
+    skipping = False
+    for line in traceback.splitlines(keepends=True):
+        skipping = line.startswith(ours) or (skipping and line.startswith("    "))
+        if not skipping:
+            lines.append(line)
+    return "".join(lines)
 
 
 def _message(error: BaseException) -> str:

@@ -55,7 +55,8 @@ class Files:
     def __init__(self, path: Path, *, resume: bool, overwrite: bool) -> None:
         """Open, lock, and learn what is done.  Raises Refusal or Unwritable, and then nothing was changed."""
         self.name = str(path)
-        real = Path(os.path.realpath(path))  # so that replacing the file does not replace a symbolic link to it
+        # Replacing the file must not replace a symbolic link to it.
+        real = Path(os.path.realpath(path)) if path.is_symlink() else path
         file = _open_locked(real)
         try:
             self.failures = Failures(path_beside(path))
