@@ -21,6 +21,10 @@ from .reactor import Reactor
 from .state import Event, Instruction, Result, State
 from .task import CANCELLED, DONE, Task
 
+# Seconds.  Where a worker has work for longer than that, its results are collected for so long: one wake-up then
+# serves many small tasks, and nobody who waits notices.
+NAP = 0.0003
+
 EngineFactory = Callable[["Driver", Reactor], Engine]
 
 
@@ -100,7 +104,13 @@ class Driver:
         self._handle(brain.Ready(worker))
 
     def finished(self, worker: int, results: Sequence[Result]) -> None:
-        self._handle(brain.Finished(worker, results))
+        with self._lock:
+            instructions = self._state.handle(brain.Finished(worker, results))
+            stock = self._state.stock(worker)
+        if instructions:
+            self._perform(instructions)
+        if stock > 2 * NAP:
+            self.reactor.nap = NAP
 
     def skipped(self, worker: int, seqs: list[int]) -> None:
         self._handle(brain.Skipped(worker, seqs))

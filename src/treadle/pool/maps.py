@@ -164,6 +164,7 @@ class Feeder:
         self.owner = owner
         self.inbox = Inbox(Window(workers, options.buffer), options.ordered)
         self._index = 0
+        self._memo: dict[str, Any] = {}
         self._batch: list[Task] = []
         self._bad: list[tuple[Slot, Task, BaseException]] = []
         self._slots: list[Slot] = []
@@ -176,7 +177,7 @@ class Feeder:
         slot = Slot(self.inbox, self._index)
         trouble: BaseException | None = None
         try:
-            call = self.owner.driver.engine.encode(self.fn, args, None)
+            call = self.owner.driver.engine.encode(self.fn, args, None, self._memo)
         except TaskNotPicklable as error:
             call, trouble = Call(self.fn, args, None), error
         task = slot.task = Task(call, slot, self._index, self.options.timeout, self.options.retries)

@@ -12,7 +12,6 @@ import pickle
 import sys
 import threading
 import types
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,11 @@ from ..errors import TaskNotPicklable, shorten
 
 PROTOCOL = 5
 FUNCTIONS_KEPT = 256  # pickled functions remembered, on each side
+
+_MAIN = b"_main__"  # the end of "__main__", and of "__mp_main__", its name in a child of multiprocessing
+
+# The modules that the program wants pickled by value.  cloudpickle's public function copies the set at each call.
+_by_value_modules: set[str] = cloudpickle.cloudpickle._PICKLE_BY_VALUE_MODULES
 
 loads = pickle.loads
 
@@ -33,7 +37,7 @@ def dumps(value: Any) -> bytes:
     except Exception:
         return _by_value(value)
     # A reference to a module contains its name.  A false alarm only costs time.
-    if b"__main__" in data or b"__mp_main__" in data or cloudpickle.list_registry_pickle_by_value():
+    if _MAIN in data or _by_value_modules:
         return _by_value(value)
     return data
 
@@ -67,24 +71,24 @@ class FunctionTable:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[int, tuple[Callable[..., Any], tuple[int, ...], Function]] = OrderedDict()
+        self._known: dict[int, tuple[Callable[..., Any], tuple[int, ...], Function]] = {}
 
     def encode(self, fn: Callable[..., Any]) -> Function:
         """Pickle `fn`, or find it again.  Raises `TaskNotPicklable`."""
         kind = type(fn)
         if kind is not types.FunctionType and kind is not types.BuiltinFunctionType:
             return Function(self._pickle(fn))
-        mark = _fingerprint(fn) if kind is types.FunctionType else ()
-        with self._lock:
-            entry = self._known.get(id(fn))
-            # The entry holds the function, so its id can't have been given to another one.
-            if entry is not None and entry[1] == mark:
-                return entry[2]
+        # Found without the lock: a dict's get is atomic, and an entry never changes.
+        entry = self._known.get(id(fn))
+        # The entry holds the function, so its id can't have been given to another one.
+        if entry is not None and (entry[1] is _FIXED or entry[1] == _fingerprint(fn)):
+            return entry[2]
+        mark = _FIXED if kind is types.BuiltinFunctionType else _fingerprint(fn)
         function = Function(self._pickle(fn))
         with self._lock:
             self._known[id(fn)] = (fn, mark, function)
             if len(self._known) > FUNCTIONS_KEPT:
-                self._known.popitem(last=False)
+                del self._known[next(iter(self._known))]
         return function
 
     @staticmethod
@@ -95,6 +99,9 @@ class FunctionTable:
             raise TaskNotPicklable(f"the function {shorten(fn)} can't be pickled: {describe(error)}") from error
 
 
+_FIXED: tuple[int, ...] = ()  # the fingerprint of a function that is pickled by name
+
+
 def _fingerprint(fn: Any) -> tuple[int, ...]:
     """Changes when a name that the function uses has been bound anew.
 
@@ -102,7 +109,7 @@ def _fingerprint(fn: Any) -> tuple[int, ...]:
     """
     cells = fn.__closure__
     if cells is None and fn.__module__ not in ("__main__", "__mp_main__"):
-        return ()
+        return _FIXED
     names = fn.__globals__
     marks = [id(names[name]) for name in fn.__code__.co_names if name in names]
     for cell in cells or ():

@@ -76,7 +76,7 @@ class Pool(concurrent.futures.Executor):
         driver = self._driver
         future = Future(driver)
         try:
-            call = driver.engine.encode(fn, args, kwargs)
+            call = driver.engine.encode(fn, args, kwargs, None)
         except TaskNotPicklable as error:
             if driver.closing:
                 raise PoolClosed("cannot submit to a pool that was shut down")

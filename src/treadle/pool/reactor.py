@@ -35,6 +35,8 @@ class Reactor:
         self._order = itertools.count()
         self._soon: deque[Callable[[], None]] = deque()
         self._stopping = False
+        # Seconds to sleep before the next look at the descriptors, set by callbacks; it holds for one round.
+        self.nap = 0.0
 
     @property
     def in_thread(self) -> bool:
@@ -132,6 +134,9 @@ class Reactor:
                 while self._soon:
                     self._call(self._soon.popleft())
                 self._run_timers()
+                if self.nap:
+                    nap, self.nap = self.nap, 0.0
+                    time.sleep(nap)
         finally:
             with self._lock:
                 self._close()

@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 
 from .task import ASSIGNED, BROKEN, CANCELLED, DIED, DONE, FAILURES, QUEUED, TIMED_OUT, Task
 
-BATCH_SECONDS = 0.002  # how much work a worker may hold beyond what it runs
+BATCH_SECONDS = 0.004  # how much work a worker may hold
 BATCH_TASKS = 512  # and how many tasks
+OVERHEAD_SECONDS = 4e-6  # what a worker needs for a task beside running it
 PREFETCH_BELOW = 0.02  # seconds: a task shorter than this has the next one waiting behind it
 STALL_SECONDS = 0.02  # a batch is stuck when its head runs this long while another worker is idle
 MAX_START_FAILURES = 3  # workers in a row that end before they are ready: then queued tasks fail
@@ -228,10 +229,11 @@ class State:
         # Invariant: holds each QUEUED task once; an entry whose task is not QUEUED is dead and is skipped.
         self.queue: deque[Task] = deque()
         self.queued = 0  # Invariant: number of QUEUED tasks
-        # Workers that can be given a task now.  Invariant: READY, not retired, not draining, below the quota.
+        # Workers that want more tasks.  Invariant: exactly those READY, not retired, not draining, holding < _low.
         self._open: dict[int, Worker] = {}
         self._mean = 0.0  # seconds a task takes, smoothed; 0.0: not known yet
-        self._quota = 1
+        self._quota = 1  # tasks that a worker may hold
+        self._low = 1  # a worker below this is given more; between the two it pays to wait and send many at once
         self._next_seq = 1
         self._next_worker = 1
         self._alive = 0  # Invariant: number of workers that are `counted`; never two tasks at once for workers=1
@@ -418,7 +420,7 @@ class State:
         self.max_workers = event.workers
         self.starts = event.starts
         self.batches = event.batches
-        self._quota = 1
+        self._quota = self._low = 1
         self._mean = 0.0
         if event.replace:
             for worker in list(self.workers.values()):
@@ -494,7 +496,7 @@ class State:
             out.append(Send(worker.id, batch))
         if shortest is not None:
             self._watch(worker, shortest, out)
-        if len(worker.assigned) >= self._quota:
+        if len(worker.assigned) >= self._low:
             self._open.pop(worker.id, None)
 
     def _watch(self, worker: Worker, seconds: float, out: list[Instruction]) -> None:
@@ -520,12 +522,14 @@ class State:
         if worker.retired and worker.state is READY and not worker.assigned:
             self._move(worker, STOPPING)
             out.append(StopWorker(worker.id))
-        elif (
-            worker.state is READY and not worker.retired and not worker.draining and len(worker.assigned) < self._quota
-        ):
+        elif self._wants(worker):
             self._open[worker.id] = worker
         else:
             self._open.pop(worker.id, None)
+
+    def _wants(self, worker: Worker) -> bool:
+        """May it, and should it, be given more tasks now?"""
+        return worker.state is READY and not worker.retired and not worker.draining and len(worker.assigned) < self._low
 
     def _move(self, worker: Worker, state: str) -> None:
         """The one place where a worker's state changes, so that the counts follow."""
@@ -595,14 +599,18 @@ class State:
         if self._mean >= PREFETCH_BELOW:
             quota = 1
         else:
-            quota = min(BATCH_TASKS, max(2, int(BATCH_SECONDS / max(self._mean, 1e-9))))
+            quota = min(BATCH_TASKS, max(2, int(BATCH_SECONDS / (self._mean + OVERHEAD_SECONDS))))
         if quota != self._quota:
             self._quota = quota
-            self._open = {
-                w.id: w
-                for w in self.workers.values()
-                if w.state is READY and not w.retired and not w.draining and len(w.assigned) < quota
-            }
+            self._low = quota if quota <= 2 else quota // 2
+            self._open = {w.id: w for w in self.workers.values() if self._wants(w)}
+
+    def stock(self, worker_id: int) -> float:
+        """How many seconds of work the worker holds, by experience; 0.0 where nothing is known."""
+        worker = self.workers.get(worker_id)
+        if worker is None or not self._mean:
+            return 0.0
+        return len(worker.assigned) * (self._mean + OVERHEAD_SECONDS)
 
     # -- tests
 
@@ -634,7 +642,7 @@ class State:
         assert starting == self._starting, (starting, self._starting)
         for id_, worker in self._open.items():
             assert self.workers.get(id_) is worker
-            assert len(worker.assigned) < self._quota
+            assert self._wants(worker)
         if self.closed:
             assert not self.workers and not self.queued
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import ResultNotPicklable, TaskNotLoadable, shorten
-from . import failures
+from . import busy, failures
 from .payloads import decode_arguments, describe, dumps, loads
 from .transport.base import FORGET, FUNCTION, RAISED, READY, RETURNED, SETUP, SKIPPED, STOP, TASK, Port
 from .transport.page import Page
@@ -65,14 +65,14 @@ class Worker:
             if measure:
                 # Loading may have imported half of the world; what tells waiting from computing is the call alone.
                 # The CPU clock is read outside of the wall clock: a call of a microsecond must not seem to wait.
-                cpu = time.process_time_ns()
+                cpu = busy.own()
                 start = time.monotonic_ns()
                 self._page.called(start, cpu)
                 start = time.monotonic_ns()
             value = fn(*args, **kwargs)
             wall = time.monotonic_ns() - start
             if measure:
-                used = time.process_time_ns() - cpu
+                used = busy.own() - cpu
             data = self._pack(fn, value)
         except SystemExit:
             raise  # it asks for the end of this process, and gets it; the parent reports it

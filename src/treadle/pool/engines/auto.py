@@ -18,7 +18,7 @@ from ..failures import Exit
 from ..reactor import Reactor
 from ..state import Result
 from ..task import Call, Task
-from .base import Engine, Listener, Look
+from .base import Engine, Listener, Look, Memo
 from .processes import ProcessEngine
 from .threads import ThreadEngine
 
@@ -71,15 +71,15 @@ class AutoEngine:
                 self._now = self._threads
             self._pool.retarget(starts=None, replace=threads)
 
-    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Call:
+    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
         if self._now is self._threads:
-            return self._threads.encode(fn, args, kwargs)
+            return self._threads.encode(fn, args, kwargs, memo)
         try:
-            return self._processes.encode(fn, args, kwargs)
+            return self._processes.encode(fn, args, kwargs, memo)
         except TaskNotPicklable as error:
             self._decide(Decision("threads", str(error)))
             if self._now is self._threads:
-                return self._threads.encode(fn, args, kwargs)
+                return self._threads.encode(fn, args, kwargs, memo)
             raise
 
     def default_workers(self) -> int:

@@ -9,6 +9,9 @@ from ..failures import Exit
 from ..state import Result
 from ..task import Call, Task
 
+# What an engine remembers of a function from one call to the next; None: nothing.
+Memo = dict[str, Any] | None
+
 
 class Look(NamedTuple):
     """What a worker is doing: the sequence number that it runs (None: nothing), and for how many seconds."""
@@ -50,8 +53,12 @@ class Engine(Protocol):
     def batches(self) -> bool:
         """May a worker be given tasks to keep in stock?"""
 
-    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Call:
-        """Prepare a call, in the thread of whoever submits it.  Raises `TaskNotPicklable`."""
+    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
+        """Prepare a call, in the thread of whoever submits it.  Raises `TaskNotPicklable`.
+
+        `memo` is a dict that the engine may use to remember the function by, when many calls are made with the same
+        one: a map pickles its function once.
+        """
 
     def default_workers(self) -> int:
         """How many workers are sensible when nobody says."""

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .. import busy
 from .. import worker as worker_module
 from ..cpus import available_cpus
 from ..failures import Exit
@@ -24,7 +25,7 @@ from ..task import RAISED_PACKED, RETURNED_PACKED, Call, Task
 from ..transport import base as wire
 from ..transport.page import CALLED, CPU, CURRENT, SINCE, Page
 from ..transport.pipes import PipeChannel
-from .base import Listener, Look
+from .base import Listener, Look, Memo
 
 REVOKE_PAUSE = 0.001  # seconds; see Page.may_start
 STOP_PATIENCE = 0.05  # seconds to wait for a stopped process to stand still
@@ -68,8 +69,13 @@ class ProcessEngine:
         else:
             self._launcher = NurseryLauncher(reactor, start_method, self._started, self._gone)
 
-    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Call:
-        return Call(fn, args, kwargs, self._functions.encode(fn), encode_arguments(args, kwargs))
+    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
+        function = memo.get("function") if memo is not None else None
+        if function is None:
+            function = self._functions.encode(fn)
+            if memo is not None:
+                memo["function"] = function
+        return Call(fn, args, kwargs, function, encode_arguments(args, kwargs))
 
     def default_workers(self) -> int:
         return available_cpus()
@@ -218,7 +224,7 @@ class ProcessEngine:
         return Look(current, (time.monotonic_ns() - process.page.words[SINCE]) / 1e9)
 
     def call_times(self, worker: int) -> tuple[float, float] | None:
-        """Seconds of wall and of CPU time that the running call has taken so far; None if there is no such call."""
+        """Seconds that the running call has taken so far, and was busy (see `busy.py`); None if there is none."""
         process = self._processes.get(worker)
         if process is None or process.pid is None or self.look(worker).running is None:
             return None
@@ -226,8 +232,7 @@ class ProcessEngine:
         if called == 0:
             return None
         try:
-            # The clock of another process, as clock_getcpuclockid(3) makes it.
-            cpu = time.clock_gettime_ns(~process.pid << 3 | 2)
+            cpu = busy.other(process.pid)
         except OSError:
             return None
         return (time.monotonic_ns() - called) / 1e9, (cpu - process.page.words[CPU]) / 1e9

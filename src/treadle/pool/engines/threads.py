@@ -12,7 +12,7 @@ from typing import Any
 from ..cpus import available_cpus
 from ..failures import Exit
 from ..task import RAISED, RETURNED, Call, Task
-from .base import Listener, Look
+from .base import Listener, Look, Memo
 
 
 class ThreadEngine:
@@ -30,7 +30,7 @@ class ThreadEngine:
         self._lock = threading.Lock()  # guards: _threads
         self._threads: dict[int, _Thread] = {}
 
-    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Call:
+    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
         return Call(fn, args, kwargs)
 
     def default_workers(self) -> int:

@@ -12,12 +12,12 @@ Frame = tuple[int, int, int, int, bytes]
 SETUP = 1  # payload: the pickled environment; the first frame of all
 FUNCTION = 2  # seq: the function's id; payload: pickled function
 FORGET = 3  # seq: the function's id, which will not be used again before it is sent again
-TASK = 4  # seq; a: the function's id; b: 1 if CPU time is to be measured; payload: pickled arguments
+TASK = 4  # seq; a: the function's id; b: 1 if `busy.py` is to measure it; payload: pickled arguments
 STOP = 5  # nothing follows: leave
 
 # From the worker to the parent.
 READY = 6  # seq: pid
-RETURNED = 7  # seq; a: nanoseconds of wall time, b: of CPU time (0: not measured); payload: pickled value
+RETURNED = 7  # seq; a: nanoseconds of wall time, b: of those, busy ones (0: not measured); payload: pickled value
 RAISED = 8  # the same; payload: failures.pack
 SKIPPED = 9  # seq
 

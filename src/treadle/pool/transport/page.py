@@ -14,7 +14,7 @@ SIZE = mmap.PAGESIZE
 
 CURRENT = 0  # sequence number of the task that runs, or ran last; 0: none.  Written by the worker.
 SINCE = 1  # when it started, CLOCK_MONOTONIC in ns.  Written by the worker, before CURRENT.
-CPU = 2  # process CPU time in ns when its function was called.  Written by the worker, before CALLED.
+CPU = 2  # `busy.own()` in ns when its function was called.  Written by the worker, before CALLED.
 CALLED = 3  # when its function was called, after loading; 0: not yet.  Written by the worker, when it is measured.
 LIMIT = 4  # the worker starts nothing with a higher sequence number.  Written by the parent.
 
