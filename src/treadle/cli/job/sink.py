@@ -58,9 +58,13 @@ class Files:
         # Replacing the file must not replace a symbolic link to it.
         real = Path(os.path.realpath(path)) if path.is_symlink() else path
         file = _open_locked(real)
+        self._journal = Journal(file)
         try:
             self.failures = Failures(path_beside(path))
-            self._journal = Journal(file)
+        except BaseException:
+            file.close()
+            raise
+        try:
             if overwrite:
                 self.failures.clear()
                 file.cut(0)
@@ -70,7 +74,7 @@ class Files:
             elif file.size or self.failures.size:
                 raise Refusal(f"{path} has results already: --resume goes on with them, --overwrite starts anew")
         except BaseException:
-            file.close()
+            self.close()
             raise
 
     @property
@@ -135,7 +139,9 @@ class Stream:
         pass
 
     def close(self) -> None:
-        pass
+        if self._fd > 2:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def open_sink(output: str | None, *, resume: bool, overwrite: bool, note: Callable[[str], None]) -> Sink:

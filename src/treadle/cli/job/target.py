@@ -43,21 +43,13 @@ class Target:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.function = _lookup(place)
+        self.__name__ = self.__qualname__ = place.function  # for messages
 
     def __call__(self, item: Any) -> bytes:
         return encode_result(self.function(item))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Target, (self.place,)
-
-    def plain(self) -> Callable[[Any], bytes]:
-        """The same as a plain function: a pool sends these once to a worker, callable objects with each item."""
-
-        def call(item: Any) -> bytes:
-            return self(item)
-
-        call.__name__ = call.__qualname__ = self.place.function
-        return call
 
 
 def find(spec: str) -> Target:
