@@ -362,8 +362,13 @@ def test_an_input_that_can_not_be_read_to_its_end(run: Run) -> None:
 def test_an_output_that_is_no_regular_file_gets_the_results_and_no_journal(run: Run) -> None:
     assert run(*job("double", "-o", "/dev/null")).code == 0
     assert not Path("/dev/null.errors.jsonl").exists()
-    ran = run(*job("double", "-o", "/dev/stdout"))
-    assert ran.out.count("result") == 5
+    assert run(*job("double", "-o", "/dev/stdout")).out.count("result") == 5
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDWR)
+    assert run(*job("double", "-o", "pipe")).code == 0
+    assert os.read(reader, 10_000).count(b"result") == 5
+    os.close(reader)
+    assert not Path("pipe.errors.jsonl").exists()
 
 
 def test_help_says_what_matters(run: Run) -> None:
