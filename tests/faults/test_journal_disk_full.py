@@ -56,7 +56,7 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path, limit: int) -> None:
 
     ran = treadle(tmp_path, "in", "-o", "out", "--engine", "threads", "--resume")
     assert ran.returncode == 1
-    assert f"{90 - len(written)} done, 10 failed, {len(written)} were done before" in ran.stderr
+    assert f"{len(written)} were done before; {90 - len(written)} done, 10 failed in " in ran.stderr
     assert indexes(tmp_path / "out") == [x for x in range(100) if x % 10 != 9]
     assert indexes(tmp_path / "out.errors.jsonl") == [x for x in range(100) if x % 10 == 9]
 

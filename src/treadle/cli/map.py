@@ -158,12 +158,11 @@ def _remaining(source: Source, sink: Sink) -> int | None:
 def _summary(tally: Tally, output: str | None) -> str:
     """How a job that came to its end went."""
     finished = tally.done + tally.failed
-    parts = [f"{tally.done:,} done"]
+    text = f"{tally.skipped:,} were done before; " if tally.skipped else ""
+    text += f"{tally.done:,} done"
     if tally.failed:
-        parts.append(f"{tally.failed:,} failed")
-    if tally.skipped:
-        parts.append(f"{tally.skipped:,} were done before")
-    text = ", ".join(parts) + f" in {duration_text(tally.seconds)}"
+        text += f", {tally.failed:,} failed"
+    text += f" in {duration_text(tally.seconds)}"
     if finished and tally.seconds > 0:
         text += f" ({rate_text(finished / tally.seconds)})"
     if output is not None:
