@@ -109,12 +109,14 @@ class AsyncMapIterator(AsyncIterator[Any]):
                     self._exhausted, self._trouble = True, error
                     break
                 feeder.offer(args)
-                if time.monotonic() > patient_until:
+                now = time.monotonic()
+                if feeder.inbox.starving or now > patient_until:
                     feeder.flush()
-                    await asyncio.sleep(0)  # let the loop breathe; a yield, not a wait
-                    if feeder.inbox.has_next():
-                        break
-                    patient_until = time.monotonic() + PATIENCE
+                    if now > patient_until:
+                        await asyncio.sleep(0)  # let the loop breathe; a yield, not a wait
+                        if feeder.inbox.has_next():
+                            break
+                    patient_until = now + PATIENCE
         finally:
             feeder.flush()
 

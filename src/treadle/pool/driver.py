@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,18 @@ NAP = 0.0003
 EngineFactory = Callable[["Driver", Reactor], Engine]
 
 
+TERMINATE_SECONDS = 1.0  # how long the orderly way to kill everything may take before the other one is taken
+
+
+def _may_be_interrupted() -> bool:
+    """Is this the thread in which a signal handler may raise, between any two steps?
+
+    It must not hold a lock of ours then, nor have decided something and not done it.  So what the main thread wants
+    is posted, which is one atomic step, and the reactor's thread does it.
+    """
+    return threading.get_ident() == threading.main_thread().ident
+
+
 class Driver:
     """A brain, an engine and a reactor.  Every method may be called from any thread."""
 
@@ -35,6 +48,7 @@ class Driver:
         self.reactor = Reactor(name)
         self.closed = threading.Event()  # set when no task and no worker is left
         self._lock = threading.Lock()  # guards: _state.  Rank: the first; nothing is called under it but the brain.
+        self._submitted: deque[list[Task]] = deque()  # by the main thread, and not taken in yet
         self._finishing = threading.Lock()  # guards: _finished_once
         self._finished_once = False
         self.engine = factory(self, self.reactor)
@@ -58,18 +72,23 @@ class Driver:
 
     def submit(self, tasks: list[Task]) -> bool:
         """Take tasks in; False (and nothing has happened) if the pool is shut down."""
-        with self._lock:
-            if self._state.closing:
-                return False
-            try:
-                instructions = self._state.handle(brain.Submit(tasks))
-            except BaseException:
-                self._state.killing = True
-                raise
-        self.reactor.start()
-        if instructions:
-            self._perform(instructions)
+        if self._state.closing:
+            return False
+        self.reactor.start()  # if it can't be had, better now than when the task is already taken
+        if _may_be_interrupted():
+            self._submitted.append(tasks)
+            self.reactor.call_soon(self._take)
+        else:
+            self._handle(brain.Submit(tasks))
         return True
+
+    def _take(self) -> None:
+        """Take in all that the main thread has submitted since."""
+        tasks: list[Task] = []
+        while self._submitted:
+            tasks += self._submitted.popleft()
+        if tasks:
+            self._handle(brain.Submit(tasks))
 
     @property
     def closing(self) -> bool:
@@ -83,11 +102,18 @@ class Driver:
 
     def drop(self, tasks: list[Task]) -> None:
         """Drop those that have not started."""
-        self._handle(brain.Cancel(tasks))
+        self._tell(brain.Cancel(tasks))
 
     def shutdown(self, cancel: bool = False, kill: bool = False) -> None:
         """Take no more tasks.  Does not wait; `closed` says when all is over."""
-        self._handle(brain.Shutdown(cancel, kill))
+        self._tell(brain.Shutdown(cancel, kill))
+
+    def terminate(self) -> None:
+        """End everything now, by force, and return when it has ended."""
+        self.shutdown(cancel=True, kill=True)
+        if not self.closed.wait(TERMINATE_SECONDS) and not self.reactor.in_thread:
+            self.destroy()
+        self.reactor.join(TERMINATE_SECONDS)
 
     def abandon(self) -> None:
         """End everything soon.  Takes no lock, so that a finalizer may call it."""
@@ -123,6 +149,24 @@ class Driver:
 
     # -- the loop
 
+    def _tell(self, event: Event) -> None:
+        """Have an event of the user's handled, and return when it is."""
+        if not _may_be_interrupted() or not self.reactor.running:
+            self._take()
+            self._handle(event)
+            return
+        handled = threading.Event()
+
+        def handle() -> None:
+            try:
+                self._take()
+                self._handle(event)
+            finally:
+                handled.set()
+
+        self.reactor.call_soon(handle)
+        handled.wait()
+
     def _handle(self, event: Event) -> None:
         with self._lock:
             instructions = self._state.handle(event)
@@ -131,7 +175,15 @@ class Driver:
 
     def _perform(self, instructions: list[Instruction]) -> None:
         for instruction in instructions:
-            self._actions[type(instruction)](instruction)
+            try:
+                self._actions[type(instruction)](instruction)
+            except Exception:
+                # A bug of ours, or no memory.  What the others wait for must still be done, and what was cut short is
+                # made good by ending the worker that it was for: its tasks go back to the queue.
+                sys.excepthook(*sys.exc_info())
+                if isinstance(instruction, (brain.Send, brain.StopWorker, brain.Restore)):
+                    with contextlib.suppress(Exception):
+                        self.engine.kill(instruction.worker, None)
 
     def _revoke(self, instruction: brain.Revoke) -> None:
         after = self.engine.revoke(instruction.worker)
@@ -156,7 +208,12 @@ class Driver:
     # -- ends
 
     def wait_closed(self, timeout: float | None = None) -> bool:
-        """Wait until everything has ended; True if so."""
+        """Wait until everything has ended; True if so.
+
+        Raises RuntimeError where that would mean to wait for oneself: in a callback, or in one of its own threads.
+        """
+        if not self.closed.is_set() and (self.reactor.in_thread or self.engine.in_worker()):
+            raise RuntimeError("a pool can't be waited for in one of its own threads")
         done = self.closed.wait(timeout)
         if done:
             self.reactor.join(timeout)
@@ -171,6 +228,8 @@ class Driver:
         left: list[tuple[Task, int, Any]] = []
         with self._lock:
             known = [t for w in self._state.workers.values() for t in w.assigned.values()]
+            while self._submitted:
+                known += self._submitted.popleft()
             for task in [*known, *self._state.queue]:
                 if task.state != DONE:
                     task.state = DONE
@@ -186,8 +245,9 @@ class Driver:
         """In a forked child: all this is the parent's."""
         self._lock = threading.Lock()
         self._state.closing = True
-        self.engine.after_fork()
+        # The epoll object is shared with the parent: what is removed from it here would be removed there as well.
         self.reactor.after_fork()
+        self.engine.after_fork()
         self.closed.set()
 
     # -- a look from outside

@@ -150,6 +150,11 @@ class Inbox:
             return self.window.wants()
 
     @property
+    def starving(self) -> bool:
+        """Are there workers that could run one more item at once?"""
+        return self.window.unfinished < self.window.workers
+
+    @property
     def unread(self) -> int:
         """How many are submitted and not read."""
         return self.window.unread
@@ -344,6 +349,8 @@ class MapIterator(Iterator[Any]):
             if self._exhausted and inbox.unread == 0:
                 return None
             if inbox.unread:
+                if feeder.owner.driver.reactor.in_thread:
+                    raise RuntimeError("a callback of a pool can't wait for a map of the same pool")
                 self._arrived.acquire()
 
     def _feed(self, feeder: Feeder) -> None:
@@ -363,12 +370,13 @@ class MapIterator(Iterator[Any]):
                     self._exhausted, self._trouble = True, error
                     break
                 feeder.offer(args)
-                if time.monotonic() > patient_until:
-                    # A slow source: let the workers start, and the reader have what is there.
+                now = time.monotonic()
+                # While workers have nothing to do, each item is worth a submit; so it is when the source is slow.
+                if inbox.starving or now > patient_until:
                     feeder.flush()
-                    if inbox.has_next():
+                    if inbox.has_next() and now > patient_until:
                         break
-                    patient_until = time.monotonic() + PATIENCE
+                    patient_until = now + PATIENCE
         finally:
             feeder.flush()
 
@@ -396,8 +404,7 @@ class MapIterator(Iterator[Any]):
         if owner is None:
             return
         if self._owned:
-            owner.driver.shutdown(cancel=True, kill=True)
-            owner.driver.wait_closed(1.0)
+            owner.driver.terminate()
         elif feeder is not None:
             owner.driver.drop(feeder.unread())
         self._close_bar()

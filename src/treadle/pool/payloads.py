@@ -7,12 +7,8 @@ closures) and what it would do wrongly (things of ``__main__``, which it pickles
 
 from __future__ import annotations
 
-import itertools
 import pickle
 import sys
-import threading
-import types
-from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
@@ -20,7 +16,6 @@ import cloudpickle
 from ..errors import TaskNotPicklable, shorten
 
 PROTOCOL = 5
-FUNCTIONS_KEPT = 256  # pickled functions remembered, on each side
 
 _MAIN = b"_main__"  # the end of "__main__", and of "__mp_main__", its name in a child of multiprocessing
 
@@ -50,74 +45,9 @@ def _by_value(value: Any) -> bytes:
     return data
 
 
-class Function:
-    """A pickled function.  It travels once to each worker, tasks name it by its `id`."""
-
-    __slots__ = ("id", "blob")
-    _ids = itertools.count(1)
-
-    def __init__(self, blob: bytes) -> None:
-        self.id = next(self._ids)
-        self.blob = blob
-
-
-class FunctionTable:
-    """Remembers what functions look like pickled, so that `submit` in a loop pickles its function once.
-
-    Only plain functions and built-ins are remembered.  A bound method or a callable object carries state that may
-    change between two calls, so it is pickled each time; so is a function when a variable that it refers to has been
-    bound to something else since.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: dict[int, tuple[Callable[..., Any], tuple[int, ...], Function]] = {}
-
-    def encode(self, fn: Callable[..., Any]) -> Function:
-        """Pickle `fn`, or find it again.  Raises `TaskNotPicklable`."""
-        kind = type(fn)
-        if kind is not types.FunctionType and kind is not types.BuiltinFunctionType:
-            return Function(self._pickle(fn))
-        # Found without the lock: a dict's get is atomic, and an entry never changes.
-        entry = self._known.get(id(fn))
-        # The entry holds the function, so its id can't have been given to another one.
-        if entry is not None and (entry[1] is _FIXED or entry[1] == _fingerprint(fn)):
-            return entry[2]
-        mark = _FIXED if kind is types.BuiltinFunctionType else _fingerprint(fn)
-        function = Function(self._pickle(fn))
-        with self._lock:
-            self._known[id(fn)] = (fn, mark, function)
-            if len(self._known) > FUNCTIONS_KEPT:
-                del self._known[next(iter(self._known))]
-        return function
-
-    @staticmethod
-    def _pickle(fn: Callable[..., Any]) -> bytes:
-        try:
-            return dumps(fn)
-        except Exception as error:
-            raise TaskNotPicklable(f"the function {shorten(fn)} can't be pickled: {describe(error)}") from error
-
-
-_FIXED: tuple[int, ...] = ()  # the fingerprint of a function that is pickled by name
-
-
-def _fingerprint(fn: Any) -> tuple[int, ...]:
-    """Changes when a name that the function uses has been bound anew.
-
-    A function of an importable module is pickled by name; its variables stay at home and don't matter.
-    """
-    cells = fn.__closure__
-    if cells is None and fn.__module__ not in ("__main__", "__mp_main__"):
-        return _FIXED
-    names = fn.__globals__
-    marks = [id(names[name]) for name in fn.__code__.co_names if name in names]
-    for cell in cells or ():
-        try:
-            marks.append(id(cell.cell_contents))
-        except ValueError:  # not bound yet
-            marks.append(0)
-    return (id(fn.__code__), id(fn.__defaults__), *marks)
+def by_name(blob: bytes) -> bool:
+    """Is this a pickled function that its reader imports, rather than one that travels with its code?"""
+    return b"cloudpickle" not in blob
 
 
 def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bytes:

@@ -162,9 +162,7 @@ class Pool(concurrent.futures.Executor):
 
     def terminate(self) -> None:
         """End everything now: queued and running tasks are cancelled, processes are killed."""
-        self._driver.shutdown(cancel=True, kill=True)
-        if not self._driver.wait_closed(2.0):
-            self._driver.destroy()
+        self._driver.terminate()
 
     def __enter__(self) -> Self:
         return self

@@ -35,8 +35,15 @@ class Reactor:
         self._order = itertools.count()
         self._soon: deque[Callable[[], None]] = deque()
         self._stopping = False
+        self._ended = False  # Invariant: once True, nobody else runs what is posted
+        self._signalled = False  # a wake-up is on its way
         # Seconds to sleep before the next look at the descriptors, set by callbacks; it holds for one round.
         self.nap = 0.0
+
+    @property
+    def running(self) -> bool:
+        """Is there a thread that will run what is posted?"""
+        return self._thread is not None and not self._stopping
 
     @property
     def in_thread(self) -> bool:
@@ -77,22 +84,31 @@ class Reactor:
             self._wake()
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Call back as soon as possible.  Takes no lock; does nothing before the thread has started or after `stop`."""
+        """Call back as soon as possible, in the order of the calls.  Takes no lock.
+
+        What is posted after `stop` runs in the thread that posts it; before `start` it waits for that.
+        """
         self._soon.append(callback)
         self._wake()
+        if self._ended:
+            self._run_soon()
 
     def start(self) -> None:
-        """Start the thread, if it does not run yet."""
+        """Start the thread, if it does not run yet.  Raises OSError or RuntimeError where there can't be one."""
         if self._thread is not None:
             return
         with self._lock:
             if self._thread is not None or self._stopping:
                 return
-            self._epoll = select.epoll()
-            self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._epoll.register(self._wake_fd, READ)
-            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            thread.start()
+            try:
+                self._epoll = select.epoll()
+                self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                self._epoll.register(self._wake_fd, READ)
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                thread.start()
+            except BaseException:
+                self._close()
+                raise
             self._thread = thread
 
     def stop(self) -> None:
@@ -114,7 +130,8 @@ class Reactor:
 
     def _wake(self) -> None:
         fd = self._wake_fd
-        if fd >= 0:
+        if fd >= 0 and not self._signalled:
+            self._signalled = True
             with contextlib.suppress(OSError):
                 os.eventfd_write(fd, 1)
 
@@ -127,12 +144,12 @@ class Reactor:
                     if fd == wake_fd:
                         with contextlib.suppress(BlockingIOError):
                             os.eventfd_read(wake_fd)
+                        self._signalled = False  # before looking at what was posted: what comes later signals again
                         continue
                     handler = self._handlers.get(fd)
                     if handler is not None:
                         self._call(handler, events)
-                while self._soon:
-                    self._call(self._soon.popleft())
+                self._run_soon()
                 self._run_timers()
                 if self.nap:
                     nap, self.nap = self.nap, 0.0
@@ -140,6 +157,16 @@ class Reactor:
         finally:
             with self._lock:
                 self._close()
+            self._ended = True
+            self._run_soon()
+
+    def _run_soon(self) -> None:
+        while True:
+            try:
+                callback = self._soon.popleft()
+            except IndexError:
+                return
+            self._call(callback)
 
     def _pause(self) -> float | None:
         with self._lock:

@@ -30,15 +30,15 @@ def _at_exit() -> None:
     drivers = list(_live.values())
     try:
         for driver, finish in drivers:
-            drop = interrupted or not finish
-            driver.shutdown(cancel=drop, kill=drop)
+            if interrupted or not finish:
+                driver.terminate()
+            else:
+                driver.shutdown()
         for driver, _ in drivers:
             driver.wait_closed()
     except BaseException:  # a second thought while the work was being finished: Ctrl-C, most likely
         for driver, _ in drivers:
-            driver.shutdown(cancel=True, kill=True)
-        for driver, _ in drivers:
-            driver.wait_closed(1.0)
+            driver.terminate()
         raise
 
 

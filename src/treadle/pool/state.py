@@ -256,6 +256,12 @@ class State:
         return out
 
     def _submit(self, event: Submit, out: list[Instruction]) -> None:
+        if self.killing or self.closed:  # it came when the end had begun
+            ends: list[tuple[Task, int, Any]] = []
+            for task in event.tasks:
+                self._end(task, CANCELLED, None, ends)
+            out.append(Settle(ends))
+            return
         self.queue.extend(event.tasks)
         self.queued += len(event.tasks)
         if self._open or self._alive < self.max_workers:

@@ -15,7 +15,7 @@ class Window:
     """
 
     def __init__(self, workers: int, buffer: int | None = None) -> None:
-        self._workers = workers
+        self.workers = workers
         self._fixed = buffer is not None
         self.limit = buffer if buffer is not None else FIRST * workers
         # Invariant: 0 <= unfinished <= unread <= the largest limit there has been.
@@ -28,7 +28,7 @@ class Window:
         """How many more tasks to submit now; 0 also while it is not worth the trouble yet."""
         if self.bytes > BYTES:
             return 0 if self.unread else 1
-        if not self._fixed and self.unfinished < self._workers and self.unread >= self.limit // 2 > 0:
+        if not self._fixed and self.unfinished < self.workers and self.unread >= self.limit // 2 > 0:
             self.limit = min(LARGEST, self.limit * 2)
         room = self.limit - self.unread
         return room if room >= max(1, self.limit // 8) else 0

@@ -126,6 +126,9 @@ class AutoEngine:
     def pid(self, worker: int) -> int | None:
         return self._engine(worker).pid(worker)
 
+    def in_worker(self) -> bool:
+        return self._threads.in_worker()
+
     def close(self) -> None:
         self._processes.close()
         self._threads.close()

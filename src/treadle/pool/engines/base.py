@@ -87,6 +87,9 @@ class Engine(Protocol):
     def pid(self, worker: int) -> int | None:
         """The process that it runs in, or None while unknown."""
 
+    def in_worker(self) -> bool:
+        """Is the calling thread one of the workers?"""
+
     def close(self) -> None:
         """End everything by force and give all back.  Idempotent; safe after any error."""
 

@@ -15,10 +15,11 @@ from .. import busy
 from .. import worker as worker_module
 from ..cpus import available_cpus
 from ..failures import Exit
+from ..functions import FUNCTIONS_KEPT, Function, FunctionTable
 from ..launch.base import START_METHODS, Launcher
 from ..launch.client import NurseryLauncher
 from ..launch.fork import ForkLauncher
-from ..payloads import FUNCTIONS_KEPT, Function, FunctionTable, encode_arguments
+from ..payloads import encode_arguments
 from ..reactor import Reactor
 from ..state import Result
 from ..task import RAISED_PACKED, RETURNED_PACKED, Call, Task
@@ -83,7 +84,7 @@ class ProcessEngine:
     def start(self, worker: int) -> None:
         try:
             self._launch(worker)
-        except OSError as error:  # no descriptors left, no memory: report it as the end of a worker that never was
+        except Exception as error:  # no descriptors left, no memory: report it as the end of a worker that never was
             self._discard(worker)
             self._listener.ended(worker, None, Exit(None, None), str(error))
 
@@ -258,6 +259,9 @@ class ProcessEngine:
         if process.pidfd >= 0:
             os.close(process.pidfd)
             process.pidfd = -1
+
+    def in_worker(self) -> bool:
+        return False
 
     def close(self) -> None:
         for process in list(self._processes.values()):

@@ -82,6 +82,10 @@ class ThreadEngine:
     def pid(self, worker: int) -> int | None:
         return os.getpid()
 
+    def in_worker(self) -> bool:
+        thread = threading.current_thread()
+        return isinstance(thread, _Thread) and thread.engine is self
+
     def close(self) -> None:
         for thread in list(self._threads.values()):
             thread.abandon(None)
@@ -107,7 +111,7 @@ class _Thread(threading.Thread):
     def __init__(self, worker: int, engine: ThreadEngine) -> None:
         super().__init__(name=f"treadle-worker-{worker}", daemon=True)
         self._worker = worker
-        self._engine = engine
+        self.engine = engine
         self.inbox: SimpleQueue[Sequence[tuple[int, Task]] | None] = SimpleQueue()
         self._guard = threading.Lock()  # guards the three below
         self._running: int | None = None
@@ -116,7 +120,7 @@ class _Thread(threading.Thread):
         self._abandoned = False
 
     def run(self) -> None:
-        engine, worker = self._engine, self._worker
+        engine, worker = self.engine, self._worker
         while True:
             batch = self.inbox.get()
             if batch is None:
@@ -143,9 +147,9 @@ class _Thread(threading.Thread):
         except SystemExit as error:
             # It asks for the end of this thread, as it would in a thread of the program's own.
             if self._end():
-                self._engine.forget(self._worker)
+                self.engine.forget(self._worker)
                 code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-                self._engine.listener.ended(self._worker, seq, Exit(os.getpid(), code), "")
+                self.engine.listener.ended(self._worker, seq, Exit(os.getpid(), code), "")
             return None
         except BaseException as error:
             task.pid = os.getpid()

@@ -33,20 +33,19 @@ class ForkLauncher:
 
     def _fork(self, worker: int, fds: tuple[int, ...]) -> None:
         parent = os.getpid()
-        pid = 0
-        try:
-            if self._closed:
-                raise OSError("the pool is closed")
-            pid = os.fork()
-        except OSError as error:
-            self._gone(worker, None, f"fork: {error}")
+        trouble, pid = "the pool is closed", -1
+        if not self._closed:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                trouble = f"fork: {error.strerror}"
+            if pid == 0:
+                _be_born(parent, fds)
+        for fd in fds:
+            os.close(fd)
+        if pid < 0:
+            self._gone(worker, None, trouble)
             return
-        finally:
-            if pid != 0 or self._closed:
-                for fd in fds:
-                    os.close(fd)
-        if pid == 0:
-            _be_born(parent, fds)
         pidfd = os.pidfd_open(pid)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)

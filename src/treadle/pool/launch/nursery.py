@@ -171,6 +171,9 @@ def interpreter(code: str) -> list[str]:
 def main(control: int, parent: int) -> NoReturn:
     """The nursery's process starts here."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Inherited from the program, whatever it uses them for: here children must be waited for.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     sock = socket.socket(fileno=control)
     try:
         nursery = Nursery(sock, parent)
