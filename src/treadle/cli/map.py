@@ -73,11 +73,13 @@ def command(
     if resume and overwrite:
         raise Refusal("--resume goes on with what is there and --overwrite deletes it: choose one")
     stops, screen = Stops(), _Screen()
-    with stops.installed():
+    with stops.installed(), contextlib.ExitStack() as files:
         function = find(target)
-        source = _source(input_, patterns, form, output)
+        source = files.enter_context(contextlib.closing(_source(input_, patterns, form, output)))
         if output is not None and source.is_file(Path(output)):
             raise Refusal(f"{output} is the input; the output must be another file")
+        sink = open_sink(output, resume=resume, overwrite=overwrite, note=screen.note)
+        files.enter_context(contextlib.closing(sink))
 
         def start(items: Iterator[Any]) -> Any:
             options: dict[str, Any] = {"engine": engine, "workers": workers, "timeout": timeout, "retries": retries}
@@ -86,30 +88,29 @@ def command(
             except ValueError as error:
                 raise Refusal(str(error))
 
-        with contextlib.closing(open_sink(output, resume=resume, overwrite=overwrite, note=screen.note)) as sink:
-            job = Job(source, sink, start, sort=ordered)
-            try:
-                job.prepare()
-                if progress is None:  # not where the results are shown
-                    progress = output is not None or sys.stdout is None or not sys.stdout.isatty()
-                if progress:
-                    screen.show(_remaining(source, sink), f"treadle map {function.place.function}")
-                job.run(screen, stops)
-            except Stopped as stop:
-                screen.close()
-                screen.note(f"treadle map: {_stopped(stop, job.tally, output)}")
-                return stop.code
-            except BrokenPipeError:
-                return _BROKEN_PIPE
-            except Problem as problem:
-                if problem.code == STUCK and isinstance(sink, Files):
-                    problem.add(f"what is in {output} is intact, and --resume goes on from there")
-                raise
-            finally:
-                screen.close()
-            if progress or job.tally.failed:
-                screen.note(f"treadle map: {_summary(job.tally, output)}")
-            return SOME_FAILED if job.tally.failed else OK
+        job = Job(source, sink, start, sort=ordered)
+        try:
+            job.prepare()
+            if progress is None:  # not where the results are shown
+                progress = output is not None or sys.stdout is None or not sys.stdout.isatty()
+            if progress:
+                screen.show(_remaining(source, sink), f"treadle map {function.place.function}")
+            job.run(screen, stops)
+        except Stopped as stop:
+            screen.close()
+            screen.note(f"treadle map: {_stopped(stop, job.tally, output)}")
+            return stop.code
+        except BrokenPipeError:
+            return _BROKEN_PIPE
+        except Problem as problem:
+            if problem.code == STUCK and isinstance(sink, Files):
+                problem.add(f"what is in {output} is intact, and --resume goes on from there")
+            raise
+        finally:
+            screen.close()
+        if progress or job.tally.failed:
+            screen.note(f"treadle map: {_summary(job.tally, output)}")
+        return SOME_FAILED if job.tally.failed else OK
 
 
 class _Screen:
@@ -157,12 +158,11 @@ def _remaining(source: Source, sink: Sink) -> int | None:
 def _summary(tally: Tally, output: str | None) -> str:
     """How a job that came to its end went."""
     finished = tally.done + tally.failed
-    parts = [f"{tally.done:,} done"]
+    text = f"{tally.skipped:,} were done before; " if tally.skipped else ""
+    text += f"{tally.done:,} done"
     if tally.failed:
-        parts.append(f"{tally.failed:,} failed")
-    if tally.skipped:
-        parts.append(f"{tally.skipped:,} were done before")
-    text = ", ".join(parts) + f" in {duration_text(tally.seconds)}"
+        text += f", {tally.failed:,} failed"
+    text += f" in {duration_text(tally.seconds)}"
     if finished and tally.seconds > 0:
         text += f" ({rate_text(finished / tally.seconds)})"
     if output is not None:

@@ -21,7 +21,7 @@ def main() -> None:
         else:
             print(f"{type(result).__name__}: {result}")
             print(f"item {task.index} was {task.item!r}, in worker process {task.pid}")
-            print("raised at:", task.traceback.splitlines()[-3].strip())
+            print("raised in:", [line.strip() for line in task.traceback.splitlines() if "File" in line][-1])
     print(f"{good} good")
 
 

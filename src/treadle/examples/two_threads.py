@@ -1,6 +1,6 @@
 """Two tasks at the same time, in two threads.
 
-Watch for: the tasks wait half a second each, and together they still take half a second.
+Watch for: the tasks wait one second each, and together they still take one second.
 """
 
 import time
@@ -9,7 +9,7 @@ import treadle
 
 
 def run(name: str) -> str:
-    time.sleep(0.5)
+    time.sleep(1)
     return f"task {name} is done"
 
 

@@ -42,6 +42,10 @@ async def waits(x: Any) -> Any:
     return x
 
 
+def yields(x: Any) -> Any:
+    yield x
+
+
 class Shop:
     @staticmethod
     def price(x: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 from treadle.errors import TreadleError, shorten
@@ -34,9 +35,13 @@ def _no_constant(text: str) -> Any:
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
 
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
+
 
 def encode(value: Any) -> bytes:
     """`value` as JSON on one line.  Raises TypeError, ValueError or RecursionError where JSON has no word for it."""
+    if type(value) is int:  # so common as an input that it is worth a line
+        return b"%d" % value
     # A lone surrogate can only stand inside a JSON string, where "backslashreplace" writes just what JSON wants.
     return _encoder.encode(value).encode("utf-8", "backslashreplace")
 
@@ -52,7 +57,11 @@ def encode_result(result: Any) -> bytes:
 
 def decode(text: str) -> Any:
     """The value of JSON text.  Raises ValueError or RecursionError."""
-    return _decoder.decode(text)
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        end = -1
+    return value if end == len(text) else _decoder.decode(text)  # space around it, or an error to be described
 
 
 def decode_prefix(text: str, start: int) -> tuple[Any, int]:

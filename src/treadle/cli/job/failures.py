@@ -86,8 +86,9 @@ class Failures:
 
     def recovered(self, index: int) -> None:
         """The item is done after all (or was never here)."""
-        with self._lock:
-            if self._lines.pop(index, None) is not None:
+        if index in self._lines:  # without the lock: nobody else notes the same item
+            with self._lock:
+                del self._lines[index]
                 self._tidy = False
 
     def clear(self) -> None:
@@ -148,7 +149,7 @@ def describe(error: BaseException) -> dict[str, object]:
     return {
         "type": _type_name(error),
         "message": _message(error),
-        "traceback": "" if info is None else info.traceback,
+        "traceback": "" if info is None else _without_our_frames(info.traceback),
         "attempts": 0 if info is None else info.attempts,
     }
 
@@ -160,6 +161,18 @@ def _type_name(error: BaseException) -> str:
     if name.startswith("treadle."):
         return name.rpartition(".")[2]
     return name.removeprefix("builtins.")
+
+
+def _without_our_frames(traceback: str) -> str:
+    """A traceback without the steps between the pool and the user's function."""
+    ours = f'  File "{Path(__file__).parent}/'
+    lines = []
+    skipping = False
+    for line in traceback.splitlines(keepends=True):
+        skipping = line.startswith(ours) or (skipping and line.startswith("    "))
+        if not skipping:
+            lines.append(line)
+    return "".join(lines)
 
 
 def _message(error: BaseException) -> str:

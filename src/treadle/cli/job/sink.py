@@ -55,11 +55,16 @@ class Files:
     def __init__(self, path: Path, *, resume: bool, overwrite: bool) -> None:
         """Open, lock, and learn what is done.  Raises Refusal or Unwritable, and then nothing was changed."""
         self.name = str(path)
-        real = Path(os.path.realpath(path))  # so that replacing the file does not replace a symbolic link to it
+        # Replacing the file must not replace a symbolic link to it.
+        real = Path(os.path.realpath(path)) if path.is_symlink() else path
         file = _open_locked(real)
+        self._journal = Journal(file)
         try:
             self.failures = Failures(path_beside(path))
-            self._journal = Journal(file)
+        except BaseException:
+            file.close()
+            raise
+        try:
             if overwrite:
                 self.failures.clear()
                 file.cut(0)
@@ -69,7 +74,7 @@ class Files:
             elif file.size or self.failures.size:
                 raise Refusal(f"{path} has results already: --resume goes on with them, --overwrite starts anew")
         except BaseException:
-            file.close()
+            self.close()
             raise
 
     @property
@@ -106,11 +111,13 @@ class Files:
 class Stream:
     """Results to a stream (stdout, a pipe, a device), failures as a plain line each to `note`."""
 
-    def __init__(self, fd: int, name: str, note: Callable[[str], None]) -> None:
+    def __init__(self, fd: int, name: str, note: Callable[[str], None], *, own: bool) -> None:
+        """`own` says whether `close` closes `fd`."""
         self.name = name
         self.done = Done()
         self.reach = 0
         self._fd = fd
+        self._own = own
         self._note = note
 
     def result(self, index: int, encoded_input: bytes, encoded_result: bytes) -> None:
@@ -134,19 +141,21 @@ class Stream:
         pass
 
     def close(self) -> None:
-        pass
+        if self._own:
+            os.close(self._fd)
+            self._own = False
 
 
 def open_sink(output: str | None, *, resume: bool, overwrite: bool, note: Callable[[str], None]) -> Sink:
     """The sink for the option ``-o`` (None: stdout).  Raises Refusal or Unwritable."""
-    if output is None or output == "-":
+    if output in (None, "-", "/dev/stdout"):
         if resume or overwrite:
             raise Refusal("--resume and --overwrite need an output file: give one with -o")
         if sys.stdout is None:
             raise Refusal("standard output is closed: name an output file with -o")
         sys.stdout.flush()
-        return Stream(sys.stdout.fileno(), "standard output", note)
-    path = Path(output)
+        return Stream(sys.stdout.fileno(), "standard output", note, own=False)
+    path = Path(str(output))
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -162,14 +171,14 @@ def open_sink(output: str | None, *, resume: bool, overwrite: bool, note: Callab
     if resume:
         raise Refusal(f"{output} is not a regular file, so there is nothing in it to resume from")
     try:
-        return Stream(os.open(path, os.O_WRONLY | os.O_CLOEXEC), output, note)
+        return Stream(os.open(path, os.O_WRONLY | os.O_CLOEXEC), str(output), note, own=True)
     except OSError as error:
         raise Unwritable(output, error)
 
 
 def _open_locked(path: Path) -> LineFile:
     """Open `path` and lock it.  Raises Refusal or Unwritable."""
-    while True:
+    for _ in range(100):
         file = LineFile.open(path)
         try:
             lock(file)
@@ -179,3 +188,4 @@ def _open_locked(path: Path) -> LineFile:
             file.close()
             raise
         file.close()  # its last owner replaced it just before it let go: take the new one
+    raise Refusal(f"other programs keep replacing {path}")

@@ -44,6 +44,9 @@ class Source(Protocol):
     def is_file(self, path: Path) -> bool:
         """Whether the items are read from just this file."""
 
+    def close(self) -> None:
+        """Let go of the file.  Harmless twice."""
+
 
 class Lines:
     """The lines of a file, or of stdin (``-``): JSON where a line parses as JSON, text otherwise.
@@ -58,10 +61,7 @@ class Lines:
         self._form = form
         try:
             self._file: BinaryIO = _stdin() if name == "-" else open(name, "rb")  # noqa: SIM115 - read by iterations
-            mode = os.fstat(self._file.fileno()).st_mode
-            if stat.S_ISDIR(mode):
-                raise IsADirectoryError(21, "it is a directory (--glob gives the paths in one)")
-            self.again = stat.S_ISREG(mode)
+            self.again = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
             self._start = self._file.tell() if self.again else 0
         except OSError as error:
             raise Refusal(f"cannot read {self.name}: {error.strerror or error}")
@@ -104,6 +104,10 @@ class Lines:
         except OSError:
             return False
 
+    def close(self) -> None:
+        if self._file is not getattr(sys.stdin, "buffer", None):
+            self._file.close()
+
 
 class Paths:
     """The paths that match one of `patterns` (``**`` goes down any number of directories), sorted, each once.
@@ -132,6 +136,9 @@ class Paths:
 
     def is_file(self, path: Path) -> bool:
         return False
+
+    def close(self) -> None:
+        pass
 
 
 def _stdin() -> BinaryIO:

@@ -43,7 +43,7 @@ class Target:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.function = _lookup(place)
-        self.__name__ = place.function
+        self.__name__ = self.__qualname__ = place.function  # for messages
 
     def __call__(self, item: Any) -> bytes:
         return encode_result(self.function(item))

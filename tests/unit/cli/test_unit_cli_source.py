@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ def items(source: Source) -> list[Any]:
     return [source.parse(number, raw) for number, raw in source]
 
 
-def lines(tmp_path: Path, data: bytes, form: str = "auto") -> Lines:
+@contextmanager
+def lines(tmp_path: Path, data: bytes, form: str = "auto") -> Iterator[Lines]:
     (tmp_path / "in").write_bytes(data)
-    return Lines(str(tmp_path / "in"), form)
+    with closing(Lines(str(tmp_path / "in"), form)) as source:
+        yield source
 
 
 @pytest.mark.parametrize(
@@ -37,33 +41,34 @@ def lines(tmp_path: Path, data: bytes, form: str = "auto") -> Lines:
     ],
 )
 def test_auto_takes_json_where_it_parses_and_text_otherwise(data: bytes, expected: list[Any], tmp_path: Path) -> None:
-    source = lines(tmp_path, data)
-    assert items(source) == expected
-    assert items(source) == expected, "a file can be read again"
-    assert source.count() == len(expected)
+    with lines(tmp_path, data) as source:
+        assert items(source) == expected
+        assert items(source) == expected, "a file can be read again"
+        assert source.count() == len(expected)
 
 
 def test_text_takes_every_line_as_it_is(tmp_path: Path) -> None:
-    assert items(lines(tmp_path, b'1\n\n {"a":1}\n', "text")) == ["1", "", ' {"a":1}']
+    with lines(tmp_path, b'1\n\n {"a":1}\n', "text") as source:
+        assert items(source) == ["1", "", ' {"a":1}']
 
 
 def test_json_makes_a_bad_line_a_bad_item_with_its_line_number(tmp_path: Path) -> None:
-    source = lines(tmp_path, b"1\n\noops\n2\n", "json")
-    raw = list(source)
-    assert [source.parse(*raw[0]), source.parse(*raw[2])] == [1, 2]
-    with pytest.raises(BadLine, match=r"line 3 of .* is not JSON"):
-        source.parse(*raw[1])
+    with lines(tmp_path, b"1\n\noops\n2\n", "json") as source:
+        raw = list(source)
+        assert [source.parse(*raw[0]), source.parse(*raw[2])] == [1, 2]
+        with pytest.raises(BadLine, match=r"line 3 of .* is not JSON"):
+            source.parse(*raw[1])
 
 
 def test_a_pipe_can_be_read_once_and_is_not_counted() -> None:
     read, write = os.pipe()
     os.write(write, b"1\n2\n")
     os.close(write)
-    source = Lines(f"/proc/self/fd/{read}")
-    os.close(read)
-    assert not source.again
-    assert source.count() is None
-    assert items(source) == [1, 2]
+    with closing(Lines(f"/proc/self/fd/{read}")) as source:
+        os.close(read)
+        assert not source.again
+        assert source.count() is None
+        assert items(source) == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["missing", "."])

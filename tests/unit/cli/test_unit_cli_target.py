@@ -78,7 +78,7 @@ def test_another_process_loads_the_same_function_by_name(spec: str, tmp_path: Pa
         ("math:pi", "math:pi is not a function but of type float"),
         (f"{HERE / 'cli_work.py'}:waits", "is an async function"),
         ("glob:iglob.x", "has no function 'iglob.x'"),
-        ("os:walk", "is a generator function"),
+        (f"{HERE / 'cli_work.py'}:yields", "is a generator function"),
     ],
 )
 def test_what_can_be_wrong_with_it(spec: str, words: str) -> None:

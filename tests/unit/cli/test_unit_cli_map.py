@@ -353,6 +353,24 @@ def test_a_signal_is_one_line_and_its_exit_code(run: Run, signum: int, code: int
     assert [row["result"] for row in rows(OUT)] == [0, 1, 2, 3]
 
 
+def test_an_input_that_can_not_be_read_to_its_end(run: Run) -> None:
+    ran = run("map", f"{WORK}:double", "/proc/self/mem", "-o", OUT)
+    assert ran.code == 3
+    assert "cannot read /proc/self/mem: Input/output error; what is in out.jsonl is intact" in ran.err
+
+
+def test_an_output_that_is_no_regular_file_gets_the_results_and_no_journal(run: Run) -> None:
+    assert run(*job("double", "-o", "/dev/null")).code == 0
+    assert not Path("/dev/null.errors.jsonl").exists()
+    assert run(*job("double", "-o", "/dev/stdout")).out.count("result") == 5
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDWR)
+    assert run(*job("double", "-o", "pipe")).code == 0
+    assert os.read(reader, 10_000).count(b"result") == 5
+    os.close(reader)
+    assert not Path("pipe.errors.jsonl").exists()
+
+
 def test_help_says_what_matters(run: Run) -> None:
     ran = run("map", "--help")
     assert ran.code == 0
