@@ -171,6 +171,7 @@ class Machine(RuleBasedStateMachine):
     def begin_world(self, workers: int, starts: int | None) -> None:
         self.world = World(workers, starts)
         self.gated = starts is not None
+        self.workers, self.lent = workers, 0
 
     def pick(self, data: st.DataObject, things: list[Any]) -> Any:
         return data.draw(st.sampled_from(things))
@@ -250,8 +251,25 @@ class Machine(RuleBasedStateMachine):
     @rule(workers=st.integers(1, 4), replace=st.booleans())
     def decide(self, workers: int, replace: bool) -> None:
         self.gated = False
-        self.world.limit = max(self.world.limit, workers)  # those of before count until they have left
+        self.workers = workers
+        self.allow()
         self.world.tell(brain.Limit(workers, None, replace))
+
+    def allow(self) -> None:
+        """Those who were once allowed may stay until they run dry."""
+        self.world.limit = max(self.world.limit, self.workers + self.lent)
+
+    @rule()
+    def somebody_waits(self) -> None:
+        self.lent += 1
+        self.allow()
+        self.world.tell(brain.Lend(1))
+
+    @precondition(lambda self: self.lent)
+    @rule()
+    def somebody_goes_on(self) -> None:
+        self.lent -= 1
+        self.world.tell(brain.Lend(-1))
 
     @rule(cancel=st.booleans(), kill=st.sampled_from([False, False, True]))
     def shut_down(self, cancel: bool, kill: bool) -> None:
@@ -267,8 +285,10 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
+        for _ in range(self.lent):
+            world.tell(brain.Lend(-1))
         if self.gated:
-            world.tell(brain.Limit(world.limit, None, False))
+            world.tell(brain.Limit(self.workers, None, False))
         world.tell(brain.Shutdown())
         world.drain()
         assert world.closed == 1, "it does not close"
