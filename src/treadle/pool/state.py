@@ -229,7 +229,8 @@ class State:
     """All that the pool has to remember.  Not thread-safe: one caller at a time (the driver's lock sees to it)."""
 
     def __init__(self, workers: int, starts: int | None = None, batches: bool = True) -> None:
-        self.max_workers = workers
+        self._wanted = workers
+        self.max_workers = workers  # Invariant: at most _wanted; less while more can't be started
         self._lent = 0  # Invariant: number of workers that wait for another task
         self.starts = starts
         self.batches = batches
@@ -281,6 +282,7 @@ class State:
             return
         self._move(worker, READY)
         self._start_failures = 0
+        self.max_workers = self._wanted
         self._review(worker, out)
         self._assign(out)
 
@@ -409,7 +411,7 @@ class State:
             if self._start_failures >= MAX_START_FAILURES:
                 self._start_failures = 0
                 if self._alive:  # go on with those that there are
-                    self.max_workers = self._alive
+                    self.max_workers = max(1, min(self.max_workers, self._alive - self._lent))
                 while self.queue and not self._alive:
                     task = self.queue.popleft()
                     if task.state == QUEUED:
@@ -440,7 +442,7 @@ class State:
         self._stop_idle(out)
 
     def _limit(self, event: Limit, out: list[Instruction]) -> None:
-        self.max_workers = event.workers
+        self.max_workers = self._wanted = event.workers
         self.starts = event.starts
         self.batches = event.batches
         self._quota = self._low = 1
