@@ -130,10 +130,16 @@ class Reactor:
 
     def _wake(self) -> None:
         fd = self._wake_fd
-        if fd >= 0 and not self._signalled:
+        if fd < 0 or self._signalled:
+            return
+        try:
             self._signalled = True
-            with contextlib.suppress(OSError):
-                os.eventfd_write(fd, 1)
+            os.eventfd_write(fd, 1)
+        except OSError:  # closed meanwhile: nobody sleeps there any more
+            pass
+        except BaseException:  # Ctrl-C between the two: the next one must not believe that the signal was given
+            self._signalled = False
+            raise
 
     def _run(self) -> None:
         epoll, wake_fd = self._epoll, self._wake_fd
