@@ -17,7 +17,7 @@ from ..errors import TaskNotPicklable
 from .decision import Decision
 from .failures import describe_task
 from .results import resolve
-from .task import CANCELLED, RAISED, Call, Task
+from .task import CANCELLED, DONE, RAISED, Call, Task
 from .window import Window
 
 if TYPE_CHECKING:
@@ -79,14 +79,15 @@ class Slot:
         self.inbox.deliver(self, kind, data)
 
     def outcome(self) -> Outcome:
-        """Only when `done`."""
-        task = self.task
+        """Only when `done`, and only once: what it holds is given up."""
+        task, data = self.task, self.data
         assert task is not None
+        self.task = self.data = None  # they hold each other, and a large result must not wait for the garbage collector
         item = task.item
         if self.kind == CANCELLED:
             error: BaseException = describe_task(CancelledError("the pool was shut down"), task)
             return Outcome(self.index, item, False, None, error)
-        ok, value = resolve(task, self.kind, self.data)
+        ok, value = resolve(task, self.kind, data)
         return Outcome(self.index, item, ok, value if ok else None, None if ok else value)
 
 
@@ -209,7 +210,7 @@ class Feeder:
             raise self.owner.driver.refusal()
         for slot, task, error in bad:
             self.inbox.deliver(slot, RAISED, error)
-            task.state = 2
+            task.state = DONE
 
     def read(self, slot: Slot) -> Outcome:
         """What the slot, just taken from the inbox, holds."""
@@ -414,8 +415,12 @@ class MapIterator(Iterator[Any]):
             return
         self._closed = True
         if self._owner is not None and self._owned:
-            self._owner.driver.shutdown()
-            self._owner.driver.wait_closed()
+            try:
+                self._owner.driver.shutdown()
+                self._owner.driver.wait_closed()
+            except BaseException:  # Ctrl-C: nobody else will ever end it
+                self._owner.driver.terminate()
+                raise
         self._close_bar()
 
     def _close_bar(self) -> None:
