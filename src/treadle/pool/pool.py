@@ -156,6 +156,8 @@ class Pool(concurrent.futures.Executor):
         if wait:
             try:
                 self._driver.wait_closed()
+            except Exception:
+                raise
             except BaseException:
                 self.terminate()
                 raise

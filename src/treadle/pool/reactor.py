@@ -130,10 +130,16 @@ class Reactor:
 
     def _wake(self) -> None:
         fd = self._wake_fd
-        if fd >= 0 and not self._signalled:
+        if fd < 0 or self._signalled:
+            return
+        try:
             self._signalled = True
-            with contextlib.suppress(OSError):
-                os.eventfd_write(fd, 1)
+            os.eventfd_write(fd, 1)
+        except OSError:  # it has been closed meanwhile: nobody is asleep
+            pass
+        except BaseException:  # an interrupt before the write: let the next one write
+            self._signalled = False
+            raise
 
     def _run(self) -> None:
         epoll, wake_fd = self._epoll, self._wake_fd
