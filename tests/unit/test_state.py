@@ -76,7 +76,11 @@ class World:
                     self.seqs[seq] = task
                     self.inbox[worker].append(seq)
             case brain.StopWorker(worker):
-                assert self.running[worker] is None and not self.inbox[worker]
+                assert self.running[worker] is None
+                limit = self.revoked[worker]
+                # What was taken back may still lie in its inbox: it passes over that and leaves.
+                assert limit is not None or not self.inbox[worker]
+                assert all(seq > (limit or 0) for seq in self.inbox[worker])
                 if worker in self.started:
                     self.started.remove(worker)
                 self.stopping.append(worker)
@@ -167,6 +171,7 @@ class Machine(RuleBasedStateMachine):
     def begin_world(self, workers: int, starts: int | None) -> None:
         self.world = World(workers, starts)
         self.gated = starts is not None
+        self.lent = 0
 
     def pick(self, data: st.DataObject, things: list[Any]) -> Any:
         return data.draw(st.sampled_from(things))
@@ -248,6 +253,18 @@ class Machine(RuleBasedStateMachine):
         self.gated = False
         self.world.limit = max(self.world.limit, workers)  # those of before count until they have left
         self.world.tell(brain.Limit(workers, None, replace))
+
+    @rule()
+    def somebody_waits(self) -> None:
+        self.lent += 1
+        self.world.limit += 1  # those who have come meanwhile stay until they run dry
+        self.world.tell(brain.Lend(1))
+
+    @precondition(lambda self: self.lent)
+    @rule()
+    def somebody_goes_on(self) -> None:
+        self.lent -= 1
+        self.world.tell(brain.Lend(-1))
 
     @rule(cancel=st.booleans(), kill=st.sampled_from([False, False, True]))
     def shut_down(self, cancel: bool, kill: bool) -> None:

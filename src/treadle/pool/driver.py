@@ -8,12 +8,14 @@ decided; every instruction is such that this does no harm (each module says why,
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..errors import PoolClosed
 from . import registry
 from . import state as brain
 from .engines.base import Engine, Look
@@ -53,6 +55,7 @@ class Driver:
         self._finished_once = False
         self.engine = factory(self, self.reactor)
         self._workers = workers
+        self._pid = os.getpid()
         self.limit = workers or self.engine.default_workers()  # workers at most
         starts = getattr(self.engine, "probes", None)
         self._state = State(self.limit, starts, self.engine.batches)
@@ -90,6 +93,32 @@ class Driver:
         if tasks:
             self._handle(brain.Submit(tasks))
 
+    def refusal(self) -> PoolClosed:
+        """Why it takes no tasks."""
+        if self._pid != os.getpid():
+            return PoolClosed(f"this pool belongs to process {self._pid}, of which this one is a fork; make a new one")
+        return PoolClosed("cannot submit to a pool that was shut down")
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Around a wait for a task of this pool.
+
+        Raises instead of waiting where it would be for ever.  In one of the pool's own threads, another worker may
+        run meanwhile, so that nested work can't starve.
+        """
+        if self._pid != os.getpid():
+            raise self.refusal()
+        if self.reactor.in_thread:
+            raise RuntimeError(f"a callback of a pool can't wait for a {what} of the same pool")
+        if not self.engine.in_worker():
+            yield
+            return
+        self._handle(brain.Lend(1))
+        try:
+            yield
+        finally:
+            self._handle(brain.Lend(-1))
+
     @property
     def closing(self) -> bool:
         """Does it take no more tasks?"""
@@ -122,7 +151,11 @@ class Driver:
     def retarget(self, workers: int | None = None, starts: int | None = None, replace: bool = False) -> None:
         """The engine has changed its mind about how many workers there should be."""
         self.limit = self._workers or workers or self.engine.default_workers()
-        self._handle(brain.Limit(self.limit, starts, replace, self.engine.batches))
+        event = brain.Limit(self.limit, starts, replace, self.engine.batches)
+        if _may_be_interrupted() and self.reactor.running:
+            self.reactor.call_soon(lambda: self._handle(event))
+        else:
+            self._handle(event)
 
     # -- what an engine reports (see engines/base.Listener)
 

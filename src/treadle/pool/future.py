@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .driver import Driver
 
 _FINISHED = "FINISHED"
+_ENDED = ("FINISHED", "CANCELLED", "CANCELLED_AND_NOTIFIED")
 
 # Guards, for every future: the making of `_condition`, and the finishing of a future that has none.
 _light = threading.Lock()
@@ -80,17 +81,17 @@ class Future(concurrent.futures.Future[Any]):
         """
         if self._state == _FINISHED and self._exception is None:
             return self._result
-        self._check_wait()
-        return super().result(timeout)
+        if self._state in _ENDED:
+            return super().result(timeout)
+        with self._driver.waiting("future"):
+            return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the call raised, or None; waits for it as `result` does."""
-        self._check_wait()
-        return super().exception(timeout)
-
-    def _check_wait(self) -> None:
-        if self._driver.reactor.in_thread and not self.done():
-            raise RuntimeError("a callback of a pool can't wait for a future of the same pool")
+        if self._state in _ENDED:
+            return super().exception(timeout)
+        with self._driver.waiting("future"):
+            return super().exception(timeout)
 
     def cancel(self) -> bool:
         """Cancel the call if it has not been given to a worker; True if it will never run."""

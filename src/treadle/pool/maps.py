@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
-from ..errors import PoolClosed, TaskNotPicklable
+from ..errors import TaskNotPicklable
 from .decision import Decision
 from .failures import describe_task
 from .results import resolve
@@ -206,7 +206,7 @@ class Feeder:
             assert task.index is not None
             self._open[task.index] = task
         if batch and not self.owner.driver.submit(batch):
-            raise PoolClosed("the pool was shut down while a map was feeding it")
+            raise self.owner.driver.refusal()
         for slot, task, error in bad:
             self.inbox.deliver(slot, RAISED, error)
             task.state = 2
@@ -349,9 +349,8 @@ class MapIterator(Iterator[Any]):
             if self._exhausted and inbox.unread == 0:
                 return None
             if inbox.unread:
-                if feeder.owner.driver.reactor.in_thread:
-                    raise RuntimeError("a callback of a pool can't wait for a map of the same pool")
-                self._arrived.acquire()
+                with feeder.owner.driver.waiting("map"):
+                    self._arrived.acquire()
 
     def _feed(self, feeder: Feeder) -> None:
         inbox = feeder.inbox

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from ..errors import PoolClosed, TaskNotPicklable
+from ..errors import TaskNotPicklable
 from . import registry, stats
 from .amaps import AsyncMapIterator
 from .decision import Decision
@@ -79,13 +79,13 @@ class Pool(concurrent.futures.Executor):
             call = driver.engine.encode(fn, args, kwargs, None)
         except TaskNotPicklable as error:
             if driver.closing:
-                raise PoolClosed("cannot submit to a pool that was shut down")
+                raise driver.refusal()
             future.set_exception(describe_task(error, Task(Call(fn, args, kwargs), future)))
             return future
         task = Task(call, future, None, timeout, retries)
         future.attach(task)
         if not driver.submit([task]):
-            raise PoolClosed("cannot submit to a pool that was shut down")
+            raise driver.refusal()
         return future
 
     def asubmit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
@@ -178,8 +178,12 @@ class Pool(concurrent.futures.Executor):
     def __del__(self) -> None:
         # Dropped without a word: what was submitted is still finished.  No lock may be taken here.
         driver = getattr(self, "_driver", None)
-        if driver is not None and not driver.closed.is_set():
+        if driver is None or driver.closed.is_set():
+            return
+        if driver.reactor.running:
             driver.reactor.call_soon(driver.shutdown)
+        else:  # it was never used
+            registry.discard(driver)
 
     def __reduce__(self) -> Any:
         raise TypeError("a Pool can't be pickled: its workers belong to this process")

@@ -30,6 +30,7 @@ OVERHEAD_SECONDS = 4e-6  # what a worker needs for a task beside running it
 PREFETCH_BELOW = 0.02  # seconds: a task shorter than this has the next one waiting behind it
 STALL_SECONDS = 0.02  # a batch is stuck when its head runs this long while another worker is idle
 MAX_START_FAILURES = 3  # workers in a row that end before they are ready: then queued tasks fail
+MAX_LOSSES = 5  # workers that end, running nothing, with the same task next in line: then it is taken for the cause
 
 STARTING, READY, STOPPING, KILLED, GONE = "starting", "ready", "stopping", "killed", "gone"
 
@@ -120,6 +121,12 @@ class Limit(NamedTuple):
     batches: bool = True
 
 
+class Lend(NamedTuple):
+    """A worker waits inside of its task for another task: one more may run meanwhile (+1), or it goes on (-1)."""
+
+    workers: int
+
+
 class Shutdown(NamedTuple):
     """No more tasks.  `cancel` drops the queued ones, `kill` also ends the running ones."""
 
@@ -127,7 +134,7 @@ class Shutdown(NamedTuple):
     kill: bool = False
 
 
-Event = Submit | Ready | Finished | Skipped | Revoked | Looked | Spared | Ended | Cancel | Limit | Shutdown
+Event = Submit | Ready | Finished | Skipped | Revoked | Looked | Spared | Ended | Cancel | Limit | Lend | Shutdown
 
 
 # -- instructions -----------------------------------------------------------------------------------------------------
@@ -223,6 +230,7 @@ class State:
 
     def __init__(self, workers: int, starts: int | None = None, batches: bool = True) -> None:
         self.max_workers = workers
+        self._lent = 0  # Invariant: number of workers that wait for another task
         self.starts = starts
         self.batches = batches
         self.workers: dict[int, Worker] = {}
@@ -264,7 +272,7 @@ class State:
             return
         self.queue.extend(event.tasks)
         self.queued += len(event.tasks)
-        if self._open or self._alive < self.max_workers:
+        if self._open or self._alive < self._allowed():
             self._assign(out)
 
     def _ready(self, event: Ready, out: list[Instruction]) -> None:
@@ -388,6 +396,8 @@ class State:
                     back.append(task)
                 else:
                     self._end(task, kind, event.exit, ends)
+            elif event.running is None and not back and self._is_poison(task):
+                self._end(task, DIED, event.exit, ends)
             else:
                 task.attempts -= 1
                 back.append(task)
@@ -398,7 +408,9 @@ class State:
             self._start_failures += 1
             if self._start_failures >= MAX_START_FAILURES:
                 self._start_failures = 0
-                while self.queue:
+                if self._alive:  # go on with those that there are
+                    self.max_workers = self._alive
+                while self.queue and not self._alive:
                     task = self.queue.popleft()
                     if task.state == QUEUED:
                         self.queued -= 1
@@ -409,6 +421,11 @@ class State:
             out.append(Settle(ends))
         self._assign(out)
         self._maybe_close(out)
+
+    def _is_poison(self, task: Task) -> bool:
+        """It was next in line when its worker ended without running anything: perhaps it can't even be received."""
+        task.losses += 1
+        return task.losses >= MAX_LOSSES
 
     def _cancel(self, event: Cancel, out: list[Instruction]) -> None:
         ends: list[tuple[Task, int, Any]] = []
@@ -432,6 +449,19 @@ class State:
             for worker in list(self.workers.values()):
                 self._retire(worker, out)
         self._assign(out)
+
+    def _lend(self, event: Lend, out: list[Instruction]) -> None:
+        self._lent += event.workers
+        self._assign(out)
+        for worker in list(self.workers.values()):
+            if self._alive <= self._allowed():
+                break
+            if not worker.assigned:
+                self._retire(worker, out)
+
+    def _allowed(self) -> int:
+        """How many workers there may be now."""
+        return self.max_workers + self._lent
 
     def _shutdown(self, event: Shutdown, out: list[Instruction]) -> None:
         self.closing = True
@@ -470,7 +500,7 @@ class State:
             if self.closing:
                 self._stop_idle(out)
             return
-        while self._alive < self.max_workers and self._starting < self.queued and self.starts != 0:
+        while self._alive < self._allowed() and self._starting < self.queued and self.starts != 0:
             worker = Worker(self._next_worker)
             self._next_worker += 1
             self.workers[worker.id] = worker
@@ -512,7 +542,7 @@ class State:
 
     def _has_idle(self) -> bool:
         return any(not w.assigned for w in self._open.values()) or (
-            self._alive < self.max_workers and not self._starting
+            self._alive < self._allowed() and not self._starting
         )
 
     def _look_for_stalls(self, out: list[Instruction]) -> None:
@@ -525,7 +555,7 @@ class State:
 
     def _review(self, worker: Worker, out: list[Instruction]) -> None:
         """Put the worker where it belongs after its load has changed."""
-        if worker.retired and worker.state is READY and not worker.assigned:
+        if worker.state is READY and not worker.assigned and (worker.retired or self._alive > self._allowed()):
             self._move(worker, STOPPING)
             out.append(StopWorker(worker.id))
         elif self._wants(worker):
@@ -668,5 +698,6 @@ _HANDLERS: dict[type, Any] = {
     Ended: State._ended,
     Cancel: State._cancel,
     Limit: State._limit,
+    Lend: State._lend,
     Shutdown: State._shutdown,
 }

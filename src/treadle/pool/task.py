@@ -54,7 +54,7 @@ class Call:
 class Task:
     """What the pool knows of one call.  Only the brain (`state.State`) changes the second group of fields."""
 
-    __slots__ = ("call", "sink", "index", "timeout", "retries", "state", "worker", "attempts", "pid")
+    __slots__ = ("call", "sink", "index", "timeout", "retries", "state", "worker", "attempts", "losses", "pid")
 
     def __init__(
         self, call: Call, sink: Sink, index: int | None = None, timeout: float | None = None, retries: int = 0
@@ -68,6 +68,7 @@ class Task:
         self.state = QUEUED
         self.worker: int | None = None  # Invariant: not None exactly while ASSIGNED
         self.attempts = 0  # Invariant: 0 <= attempts <= 1 + retries; counts attempts that started or may have
+        self.losses = 0  # workers that ended, running nothing, when this was their next task
         self.pid: int | None = None  # of the process that ran the last attempt
 
     @property

@@ -20,6 +20,7 @@ from .transport.page import Page
 from .transport.pipes import PipePort
 
 EXIT_PARENT_GONE = 0
+LEAVE_SECONDS = 3.0
 
 
 class Worker:
@@ -158,7 +159,13 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End as a program does (threads joined, exit handlers called, files flushed), but without tearing Python down."""
+    """End as a program does (threads joined, exit handlers called, files flushed), but without tearing Python down.
+
+    A thread that a task has left behind, or an exit handler, gets `LEAVE_SECONDS`.
+    """
+    with contextlib.suppress(BaseException):
+        signal.signal(signal.SIGALRM, lambda number, frame: os._exit(code))
+        signal.setitimer(signal.ITIMER_REAL, LEAVE_SECONDS)
     try:
         import atexit
         import threading

@@ -93,6 +93,12 @@ class AutoEngine:
         if self.decision is None:
             self._reactor.call_later(EARLY_SECONDS, self._sample)
         engine = self._of.get(worker)
+        if engine is self._processes:
+            # A call that can't be pickled, which came between the choice of threads and the brain's learning of it.
+            strays = [seq for seq, task in batch if task.call.payload is None]
+            if strays:
+                self._reactor.call_soon(lambda: self._pool.skipped(worker, strays))
+                batch = [(seq, task) for seq, task in batch if task.call.payload is not None]
         if engine is not None:
             engine.send(worker, batch)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import threading
 import time
@@ -29,6 +30,7 @@ from ..transport.pipes import PipeChannel
 from .base import Listener, Look, Memo
 
 REVOKE_PAUSE = 0.001  # seconds; see Page.may_start
+BURY_SECONDS = 1.0  # to wait for the end of a process that was sent SIGKILL
 STOP_PATIENCE = 0.05  # seconds to wait for a stopped process to stand still
 
 _KINDS = {wire.RETURNED: RETURNED_PACKED, wire.RAISED: RAISED_PACKED}
@@ -121,6 +123,8 @@ class ProcessEngine:
         process = self._processes.get(worker)
         if process is None:
             return
+        if exitcode is None or reason:
+            self._bury(process)  # nobody has waited for it
         self._receive(worker, process)  # what it sent before its end counts
         running = process.page.words[CURRENT]
         pid = process.pid
@@ -128,6 +132,16 @@ class ProcessEngine:
         if not reason:
             reason = f"the process exits before it is ready, with code {exitcode}"
         self._listener.ended(worker, running or None, Exit(pid, exitcode), reason)
+
+    def _bury(self, process: _Process) -> None:
+        """See to it that it is really gone, before its tasks are given to others, and what it has started too."""
+        if process.pidfd >= 0 and process.pid is not None:
+            self._signal(process, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(process.pidfd, select.POLLIN)
+            poll.poll(BURY_SECONDS * 1000)
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _readable(self, worker: int) -> None:
         process = self._processes.get(worker)
@@ -187,6 +201,12 @@ class ProcessEngine:
         process = self._processes.get(worker)
         if process is not None:
             process.channel.send([(wire.STOP, 0, 0, 0, b"")])
+            # It ends by itself, unless some C code that a task has left behind does not let it.
+            self._reactor.call_later(2 * worker_module.LEAVE_SECONDS, lambda: self._make_sure(worker, process))
+
+    def _make_sure(self, worker: int, process: _Process) -> None:
+        if self._processes.get(worker) is process:
+            self.kill(worker, None)
 
     def kill(self, worker: int, seq: int | None) -> None:
         process = self._processes.get(worker)
@@ -211,9 +231,11 @@ class ProcessEngine:
 
     @staticmethod
     def _signal(process: _Process, number: int) -> None:
-        if process.pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):
+            if process.pidfd >= 0:
                 signal.pidfd_send_signal(process.pidfd, number)
+            elif process.pid is not None:  # there was no descriptor left for it
+                os.kill(process.pid, number)
 
     def look(self, worker: int) -> Look:
         process = self._processes.get(worker)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 START_METHODS = ("forkserver", "spawn", "fork")
 
-# (worker, pid, pidfd): it runs.  The receiver owns the pidfd.
+# (worker, pid, pidfd): it runs.  The receiver owns the pidfd, which is -1 where no descriptor was left.
 Started = Callable[[int, int, int], None]
 # (worker, exit code or minus the signal's number or None, words): it is gone, or never came to life.
 Gone = Callable[[int, int | None, str], None]

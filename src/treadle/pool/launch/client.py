@@ -147,7 +147,7 @@ class NurseryLauncher:
             return
         message = json.loads(data)
         if "started" in message:
-            self._started(message["started"], message["pid"], fds[0])
+            self._started(message["started"], message["pid"], fds[0] if fds else -1)
             return
         self._alive.discard(message["gone"])
         self._gone(message["gone"], message["code"], message["words"])

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 
 from ..reactor import Reactor
 from . import child
@@ -35,12 +36,16 @@ class ForkLauncher:
         parent = os.getpid()
         trouble, pid = "the pool is closed", -1
         if not self._closed:
+            _accept_the_warning()
+            # A Ctrl-C must find the child either not there, or in its own process group.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
             try:
                 pid = os.fork()
             except OSError as error:
                 trouble = f"fork: {error.strerror}"
             if pid == 0:
                 _be_born(parent, fds)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for fd in fds:
             os.close(fd)
         if pid < 0:
@@ -79,9 +84,23 @@ class ForkLauncher:
         self._workers.clear()
 
 
+_FILTER = r"This process .* is multi-threaded, use of fork\(\)"
+
+
+def _accept_the_warning() -> None:
+    """Python warns of a fork with threads (3.12 and later).  Who asks for this start method has accepted it.
+
+    As an error it would be raised after the fork, and the child's pid would be lost.
+    """
+    if not any(entry[1] is not None and entry[1].pattern == _FILTER for entry in warnings.filters):
+        warnings.filterwarnings("ignore", _FILTER, DeprecationWarning)
+
+
 def _be_born(parent: int, fds: tuple[int, ...]) -> None:
     try:
         child.arrange(parent)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         atexit._clear()
         inbox, outbox, page = fds
         null = os.open(os.devnull, os.O_RDONLY)

@@ -107,7 +107,13 @@ class Nursery:
             return
         if pid == 0:
             _be_born(me, message["method"], fds)
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._tell(pool, {"gone": id, "code": None, "words": f"pidfd_open: {error.strerror}"})
+            return
         with contextlib.suppress(OSError):  # the child does it too; whoever comes first
             os.setpgid(pid, pid)
         self._workers[pidfd] = Worker(id, pid, pidfd, pool)
