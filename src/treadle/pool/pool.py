@@ -270,8 +270,8 @@ def map(
     item, its index, the attempts, the worker's pid and the remote traceback.
 
     The iterable is read in the thread that iterates.  If it may take its time for an item (a socket, ``tail -f``), have
-    it read in a thread of its own with `prefetch`: then results come out while the next item is waited for.  (Such a map is not ended by dropping it;
-    read it to its end, or `close` it.)
+    it read in a thread of its own with `prefetch`: then results come out while the next item is waited for.  (Such a
+    map is not ended by dropping it; read it to its end, or `close` it.)
 
     `progress` shows a bar on stderr.  Raises TypeError and ValueError for bad arguments, at the call.
     """
