@@ -52,6 +52,7 @@ class World:
         self.looks: list[int] = []
         self.starts_of: dict[int, int] = {}  # id(task) -> attempts that really began
         self.seqs: dict[int, Task] = {}
+        self.waiting: list[int] = []  # workers that wait for another task, once for each
         self.closed = 0
 
     def tell(self, event: brain.Event) -> None:
@@ -140,6 +141,7 @@ class World:
     def end(self, worker: int) -> None:
         running = self.running.pop(worker)
         del self.inbox[worker], self.revoked[worker]
+        self.waiting = [each for each in self.waiting if each != worker]
         for group in (self.started, self.stopping):
             if worker in group:
                 group.remove(worker)
@@ -171,7 +173,7 @@ class Machine(RuleBasedStateMachine):
     def begin_world(self, workers: int, starts: int | None) -> None:
         self.world = World(workers, starts)
         self.gated = starts is not None
-        self.workers, self.lent = workers, 0
+        self.workers = workers
 
     def pick(self, data: st.DataObject, things: list[Any]) -> Any:
         return data.draw(st.sampled_from(things))
@@ -257,19 +259,22 @@ class Machine(RuleBasedStateMachine):
 
     def allow(self) -> None:
         """Those who were once allowed may stay until they run dry."""
-        self.world.limit = max(self.world.limit, self.workers + self.lent)
+        self.world.limit = max(self.world.limit, self.workers + len(self.world.waiting))
 
-    @rule()
-    def somebody_waits(self) -> None:
-        self.lent += 1
+    @precondition(lambda self: self.world.inbox)
+    @rule(data=st.data())
+    def somebody_waits(self, data: st.DataObject) -> None:
+        worker = self.pick(data, list(self.world.inbox))
+        self.world.waiting.append(worker)
         self.allow()
-        self.world.tell(brain.Lend(1))
+        self.world.tell(brain.Lend(worker, 1))
 
-    @precondition(lambda self: self.lent)
-    @rule()
-    def somebody_goes_on(self) -> None:
-        self.lent -= 1
-        self.world.tell(brain.Lend(-1))
+    @precondition(lambda self: self.world.waiting)
+    @rule(data=st.data())
+    def somebody_goes_on(self, data: st.DataObject) -> None:
+        worker = self.pick(data, self.world.waiting)
+        self.world.waiting.remove(worker)
+        self.world.tell(brain.Lend(worker, -1))
 
     @rule(cancel=st.booleans(), kill=st.sampled_from([False, False, True]))
     def shut_down(self, cancel: bool, kill: bool) -> None:
@@ -285,8 +290,9 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
-        for _ in range(self.lent):
-            world.tell(brain.Lend(-1))
+        for worker in list(world.waiting):
+            world.waiting.remove(worker)
+            world.tell(brain.Lend(worker, -1))
         if self.gated:
             world.tell(brain.Limit(self.workers, None, False))
         world.tell(brain.Shutdown())

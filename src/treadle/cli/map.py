@@ -84,7 +84,9 @@ def command(
         def start(items: Iterator[Any]) -> Any:
             options: dict[str, Any] = {"engine": engine, "workers": workers, "timeout": timeout, "retries": retries}
             try:
-                return treadle.map(function, items, ordered=ordered, on_error="return", **options)
+                # A pipe or a socket may take its time for a line: what is done meanwhile is written meanwhile.
+                slow = not source.again
+                return treadle.map(function, items, ordered=ordered, on_error="return", prefetch=slow, **options)
             except ValueError as error:
                 raise Refusal(str(error))
 

@@ -1,6 +1,6 @@
 """Two tasks at the same time, in two threads.
 
-Watch for: the tasks wait one second each, and together they still take one second.
+Watch for: the tasks wait two seconds each, and together they still take two seconds.
 """
 
 import time
@@ -9,7 +9,7 @@ import treadle
 
 
 def run(name: str) -> str:
-    time.sleep(1)
+    time.sleep(2)
     return f"task {name} is done"
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 PROBES = 8  # calls that are measured before the choice
+WARM = 2  # with so many calls from workers that are warm, those are the ones that count
 EARLY_SECONDS = 0.1  # a call that has waited this long need not be waited for
-LATE_SECONDS = 1.0  # nor one that has computed this long
 WAITING_SHARE = 0.5  # above it: threads
 
 
@@ -25,42 +25,67 @@ class Decision(NamedTuple):
         return f"{self.engine}: {self.reason}"
 
 
-class Measure:
-    """Adds up the wall and CPU time of the first calls.  No clock of its own."""
+class _Sum:
+    """Calls, and their seconds: wall time without queueing for a CPU, and CPU time."""
 
     def __init__(self) -> None:
         self.calls = 0
         self.wall = 0.0
         self.cpu = 0.0
 
-    def add(self, wall: float, cpu: float) -> Decision | None:
-        """One call has ended; seconds of each.  The decision, if it can be made now."""
+    def add(self, wall: float, cpu: float) -> None:
         self.calls += 1
         self.wall += wall
         self.cpu += min(cpu, wall)
-        enough = self.calls >= PROBES or (self.calls >= 2 and self.wall >= LATE_SECONDS)
-        return self._decide(f"the first {_calls(self.calls)} time") if enough else None
+
+    @property
+    def waiting(self) -> float:
+        """The share of the time that was neither computing nor queueing."""
+        return 1.0 - self.cpu / self.wall if self.wall > 0 else 0.0
+
+
+class Measure:
+    """Adds up what the first calls took.  No clock of its own.
+
+    A worker's very first call often imports half of the world; where there are others, it does not count.
+    That calls *wait* can be said early, and it pays.  That they compute is said only when all are in: until then they
+    run in processes anyway.
+    """
+
+    def __init__(self) -> None:
+        self._first = _Sum()
+        self._warm = _Sum()
+        self._workers: set[int] = set()
+
+    def add(self, worker: int, wall: float, cpu: float) -> Decision | None:
+        """A call has ended; its seconds.  The decision, if it can be made now."""
+        (self._warm if worker in self._workers else self._first).add(wall, cpu)
+        self._workers.add(worker)
+        if self._first.calls + self._warm.calls < PROBES:
+            return None
+        return _decide(self._counted(), self._first.calls + self._warm.calls, "time")
 
     def sample(self, running: list[tuple[float, float]]) -> Decision | None:
-        """Calls that still run: seconds of wall and of CPU time so far.  The decision, if it can be made now."""
-        if not running:
+        """Calls that still run: the seconds of each so far.  The decision, if it can be made now."""
+        if not running or min(wall for wall, _ in running) < EARLY_SECONDS:
             return None
-        wall = self.wall + sum(w for w, _ in running)
-        cpu = self.cpu + sum(min(c, w) for w, c in running)
-        shortest = min(w for w, _ in running)
-        count = self.calls + len(running)
-        waits = wall - cpu > WAITING_SHARE * wall
-        if shortest >= (EARLY_SECONDS if waits else LATE_SECONDS):
-            total = Measure()
-            total.wall, total.cpu = wall, cpu
-            return total._decide(f"the first {_calls(count)} time so far")
-        return None
+        total, counted = _Sum(), self._counted()
+        total.wall, total.cpu = counted.wall, counted.cpu
+        for wall, cpu in running:
+            total.add(wall, cpu)
+        if total.waiting <= WAITING_SHARE:
+            return None
+        return _decide(total, self._first.calls + self._warm.calls + len(running), "time so far")
 
-    def _decide(self, what: str) -> Decision:
-        waiting = 1.0 - self.cpu / self.wall if self.wall > 0 else 0.0
-        if waiting > WAITING_SHARE:
-            return Decision("threads", f"{waiting * 100:.0f} % of {what} was waiting")
-        return Decision("processes", f"{(1 - waiting) * 100:.0f} % of {what} was computing")
+    def _counted(self) -> _Sum:
+        return self._warm if self._warm.calls >= WARM else self._first
+
+
+def _decide(total: _Sum, calls: int, what: str) -> Decision:
+    waiting = total.waiting
+    if waiting > WAITING_SHARE:
+        return Decision("threads", f"{waiting * 100:.0f} % of the first {_calls(calls)} {what} was waiting")
+    return Decision("processes", f"{(1 - waiting) * 100:.0f} % of the first {_calls(calls)} {what} was computing")
 
 
 def _calls(count: int) -> str:

@@ -110,14 +110,15 @@ class Driver:
             raise self.refusal()
         if self.reactor.in_thread:
             raise RuntimeError(f"a callback of a pool can't wait for a {what} of the same pool")
-        if not self.engine.in_worker():
+        worker = self.engine.current_worker()
+        if worker is None:
             yield
             return
-        self._handle(brain.Lend(1))
+        self._handle(brain.Lend(worker, 1))
         try:
             yield
         finally:
-            self._handle(brain.Lend(-1))
+            self._handle(brain.Lend(worker, -1))
 
     @property
     def closing(self) -> bool:
@@ -245,7 +246,7 @@ class Driver:
 
         Raises RuntimeError where that would mean to wait for oneself: in a callback, or in one of its own threads.
         """
-        if not self.closed.is_set() and (self.reactor.in_thread or self.engine.in_worker()):
+        if not self.closed.is_set() and (self.reactor.in_thread or self.engine.current_worker() is not None):
             raise RuntimeError("a pool can't be waited for in one of its own threads")
         done = self.closed.wait(timeout)
         if done:

@@ -135,9 +135,9 @@ class Reactor:
         try:
             self._signalled = True
             os.eventfd_write(fd, 1)
-        except OSError:  # closed meanwhile: nobody sleeps there any more
+        except OSError:  # it has been closed meanwhile: nobody is asleep
             pass
-        except BaseException:  # Ctrl-C between the two: the next one must not believe that the signal was given
+        except BaseException:  # an interrupt before the write: let the next one write
             self._signalled = False
             raise
 

@@ -122,9 +122,10 @@ class Limit(NamedTuple):
 
 
 class Lend(NamedTuple):
-    """A worker waits inside of its task for another task: one more may run meanwhile (+1), or it goes on (-1)."""
+    """A worker waits, in its task or in a callback, for another task (+1), so one more may run; or it goes on (-1)."""
 
-    workers: int
+    worker: int
+    change: int
 
 
 class Shutdown(NamedTuple):
@@ -207,7 +208,7 @@ Instruction = StartWorker | Send | StopWorker | KillWorker | Revoke | Restore | 
 class Worker:
     """What the brain knows of one worker."""
 
-    __slots__ = ("id", "state", "counted", "assigned", "doomed", "draining", "watch", "retired")
+    __slots__ = ("id", "state", "counted", "assigned", "doomed", "draining", "watch", "retired", "waiting")
 
     def __init__(self, id: int) -> None:
         self.id = id
@@ -222,6 +223,7 @@ class Worker:
         self.draining: set[int] = set()
         # Seconds of the shortest pending Watch, or None.  Invariant: not None while a task with a time-out is assigned.
         self.watch: float | None = None
+        self.waiting = 0  # for how many others it waits.  Invariant: while it does, nothing is sent to it.
         self.retired = False  # takes no more tasks, stops when `assigned` is empty
 
 
@@ -231,7 +233,7 @@ class State:
     def __init__(self, workers: int, starts: int | None = None, batches: bool = True) -> None:
         self._wanted = workers
         self.max_workers = workers  # Invariant: at most _wanted; less while more can't be started
-        self._lent = 0  # Invariant: number of workers that wait for another task
+        self._lent = 0  # Invariant: the sum of `waiting` over all workers
         self.starts = starts
         self.batches = batches
         self.workers: dict[int, Worker] = {}
@@ -387,6 +389,7 @@ class State:
         if worker is None:
             return
         before = worker.state
+        self._lent -= worker.waiting
         self._move(worker, GONE)
         ends: list[tuple[Task, int, Any]] = []
         back: list[Task] = []
@@ -457,12 +460,19 @@ class State:
         self._assign(out)
 
     def _lend(self, event: Lend, out: list[Instruction]) -> None:
-        self._lent += event.workers
+        lender = self.workers.get(event.worker)
+        if lender is None:  # it has been given up meanwhile
+            return
+        lender.waiting += event.change
+        self._lent += event.change
+        if lender.waiting and lender.assigned:
+            out.append(Revoke(lender.id))
+        self._review(lender, out)
         self._assign(out)
         for worker in list(self.workers.values()):
             if self._alive <= self._allowed():
                 break
-            if not worker.assigned:
+            if not worker.assigned and not worker.waiting:
                 self._retire(worker, out)
 
     def _allowed(self) -> int:
@@ -561,7 +571,12 @@ class State:
 
     def _review(self, worker: Worker, out: list[Instruction]) -> None:
         """Put the worker where it belongs after its load has changed."""
-        if worker.state is READY and not worker.assigned and (worker.retired or self._alive > self._allowed()):
+        if (
+            worker.state is READY
+            and not worker.assigned
+            and not worker.waiting
+            and (worker.retired or self._alive > self._allowed())
+        ):
             self._move(worker, STOPPING)
             out.append(StopWorker(worker.id))
         elif self._wants(worker):
@@ -571,7 +586,9 @@ class State:
 
     def _wants(self, worker: Worker) -> bool:
         """May it, and should it, be given more tasks now?"""
-        return worker.state is READY and not worker.retired and not worker.draining and len(worker.assigned) < self._low
+        if worker.state is not READY or worker.retired or worker.draining or worker.waiting:
+            return False
+        return len(worker.assigned) < self._low
 
     def _move(self, worker: Worker, state: str) -> None:
         """The one place where a worker's state changes, so that the counts follow."""
@@ -682,6 +699,7 @@ class State:
                 assert worker.id not in self._open
         assert alive == self._alive, (alive, self._alive)
         assert starting == self._starting, (starting, self._starting)
+        assert self._lent == sum(worker.waiting for worker in self.workers.values())
         for id_, worker in self._open.items():
             assert self.workers.get(id_) is worker
             assert self._wants(worker)

@@ -56,7 +56,7 @@ class Worker:
 
     def _run(self, seq: int, function: int, measure: bool, payload: bytes) -> None:
         start = time.monotonic_ns()
-        cpu = used = 0
+        cpu = used = queued = 0
         if not self._page.may_start(seq, start):
             self._port.send(SKIPPED, seq, 0, 0, b"")
             return
@@ -66,14 +66,15 @@ class Worker:
             if measure:
                 # Loading may have imported half of the world; what tells waiting from computing is the call alone.
                 # The CPU clock is read outside of the wall clock: a call of a microsecond must not seem to wait.
-                cpu = busy.own()
-                start = time.monotonic_ns()
-                self._page.called(start, cpu)
+                cpu, queued = busy.own()
+                self._page.called(time.monotonic_ns(), cpu, queued)
                 start = time.monotonic_ns()
             value = fn(*args, **kwargs)
             wall = time.monotonic_ns() - start
             if measure:
-                used = busy.own() - cpu
+                cpu_now, queued_now = busy.own()
+                used = cpu_now - cpu
+                wall = max(0, wall - (queued_now - queued))
             data = self._pack(fn, value)
         except SystemExit:
             raise  # it asks for the end of this process, and gets it; the parent reports it

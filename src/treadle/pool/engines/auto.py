@@ -41,7 +41,8 @@ class AutoEngine:
         self._lock = threading.RLock()  # guards: decision, _measure.  Rank: before the driver's.
         self._measure = Measure()
         self.decision: Decision | None = None
-        self.probes: int | None = PROBES
+        # So many calls may start before the choice: enough that no worker idles while the last ones are measured.
+        self.probes: int | None = PROBES + available_cpus()
         self._now: Engine = self._processes
         if not getattr(sys, "_is_gil_enabled", lambda: True)():
             self.decision = Decision("threads", "this Python has no global interpreter lock")
@@ -132,8 +133,8 @@ class AutoEngine:
     def pid(self, worker: int) -> int | None:
         return self._engine(worker).pid(worker)
 
-    def in_worker(self) -> bool:
-        return self._threads.in_worker()
+    def current_worker(self) -> int | None:
+        return self._threads.current_worker()
 
     def close(self) -> None:
         self._processes.close()
@@ -155,7 +156,7 @@ class AutoEngine:
         if self.decision is None:
             with self._lock:
                 for _, _, _, wall, cpu in results:
-                    decision = self._measure.add(wall / 1e9, cpu / 1e9)
+                    decision = self._measure.add(worker, wall / 1e9, cpu / 1e9)
                     if decision is not None:
                         self._decide(decision)
         self._pool.finished(worker, results)

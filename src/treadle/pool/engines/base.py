@@ -87,8 +87,8 @@ class Engine(Protocol):
     def pid(self, worker: int) -> int | None:
         """The process that it runs in, or None while unknown."""
 
-    def in_worker(self) -> bool:
-        """Is the calling thread one of the workers?"""
+    def current_worker(self) -> int | None:
+        """Which of the workers is the calling thread?  None: none of them."""
 
     def close(self) -> None:
         """End everything by force and give all back.  Idempotent; safe after any error."""

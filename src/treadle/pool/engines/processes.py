@@ -25,7 +25,7 @@ from ..reactor import Reactor
 from ..state import Result
 from ..task import RAISED_PACKED, RETURNED_PACKED, Call, Task
 from ..transport import base as wire
-from ..transport.page import CALLED, CPU, CURRENT, SINCE, Page
+from ..transport.page import CALLED, CPU, CURRENT, QUEUED, SINCE, Page
 from ..transport.pipes import PipeChannel
 from .base import Listener, Look, Memo
 
@@ -241,33 +241,42 @@ class ProcessEngine:
         process = self._processes.get(worker)
         if process is None:
             return Look(None, 0.0)
-        current = process.page.words[CURRENT]
+        try:
+            current, since = process.page.words[CURRENT], process.page.words[SINCE]
+        except ValueError:  # it has just been discarded
+            return Look(None, 0.0)
         if current == 0 or current == process.last:
             return Look(None, 0.0)
-        return Look(current, (time.monotonic_ns() - process.page.words[SINCE]) / 1e9)
+        return Look(current, (time.monotonic_ns() - since) / 1e9)
 
     def call_times(self, worker: int) -> tuple[float, float] | None:
-        """Seconds that the running call has taken so far, and was busy (see `busy.py`); None if there is none."""
+        """Seconds that the running call has taken, not counting those queueing for a CPU, and of CPU; or None."""
         process = self._processes.get(worker)
         if process is None or process.pid is None or self.look(worker).running is None:
             return None
-        called = process.page.words[CALLED]
+        try:
+            words = process.page.words
+            called, cpu, queued = words[CALLED], words[CPU], words[QUEUED]
+            cpu_now, queued_now = busy.other(process.pid)
+        except (OSError, ValueError):
+            return None
         if called == 0:
             return None
-        try:
-            cpu = busy.other(process.pid)
-        except OSError:
-            return None
-        return (time.monotonic_ns() - called) / 1e9, (cpu - process.page.words[CPU]) / 1e9
+        wall = time.monotonic_ns() - called - (queued_now - queued)
+        return wall / 1e9, (cpu_now - cpu) / 1e9
 
     def revoke(self, worker: int) -> int:
         process = self._processes.get(worker)
-        return 1 << 63 if process is None else process.page.revoke(REVOKE_PAUSE)
+        try:
+            return 1 << 63 if process is None else process.page.revoke(REVOKE_PAUSE)
+        except ValueError:  # it has just been discarded
+            return 1 << 63
 
     def restore(self, worker: int) -> None:
         process = self._processes.get(worker)
         if process is not None:
-            process.page.restore()
+            with contextlib.suppress(ValueError):
+                process.page.restore()
 
     def pid(self, worker: int) -> int | None:
         process = self._processes.get(worker)
@@ -278,12 +287,13 @@ class ProcessEngine:
         if process is None:
             return
         process.channel.close()
+        process.page.close()
         if process.pidfd >= 0:
             os.close(process.pidfd)
             process.pidfd = -1
 
-    def in_worker(self) -> bool:
-        return False
+    def current_worker(self) -> int | None:
+        return None
 
     def close(self) -> None:
         for process in list(self._processes.values()):

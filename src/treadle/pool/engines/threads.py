@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -74,17 +75,20 @@ class ThreadEngine:
         return Look(None, 0.0) if thread is None else thread.look()
 
     def revoke(self, worker: int) -> int:
-        raise AssertionError("a thread holds no stock of tasks")
+        thread = self._threads.get(worker)
+        return 1 << 63 if thread is None else thread.revoke()
 
     def restore(self, worker: int) -> None:
-        pass
+        thread = self._threads.get(worker)
+        if thread is not None:
+            thread.restore()
 
     def pid(self, worker: int) -> int | None:
         return os.getpid()
 
-    def in_worker(self) -> bool:
+    def current_worker(self) -> int | None:
         thread = threading.current_thread()
-        return isinstance(thread, _Thread) and thread.engine is self
+        return thread.worker if isinstance(thread, _Thread) and thread.engine is self else None
 
     def close(self) -> None:
         for thread in list(self._threads.values()):
@@ -110,24 +114,29 @@ class ThreadEngine:
 class _Thread(threading.Thread):
     def __init__(self, worker: int, engine: ThreadEngine) -> None:
         super().__init__(name=f"treadle-worker-{worker}", daemon=True)
-        self._worker = worker
+        self.worker = worker
         self.engine = engine
         self.inbox: SimpleQueue[Sequence[tuple[int, Task]] | None] = SimpleQueue()
-        self._guard = threading.Lock()  # guards the three below
+        self._guard = threading.Lock()  # guards the five below
+        self._limit: float = math.inf  # it starts nothing with a higher sequence number
+        self._last = 0  # the sequence number that it started last
         self._running: int | None = None
         self._since = 0
         # Invariant: once True it stays so, and the thread reports nothing more.
         self._abandoned = False
 
     def run(self) -> None:
-        engine, worker = self.engine, self._worker
+        engine, worker = self.engine, self.worker
         while True:
             batch = self.inbox.get()
             if batch is None:
                 break
             for seq, task in batch:
                 if not self._begin(seq):
-                    return
+                    if self._abandoned:
+                        return
+                    engine.listener.skipped(worker, [seq])
+                    continue
                 result = self._attempt(seq, task)
                 if result is None:
                     return
@@ -147,9 +156,9 @@ class _Thread(threading.Thread):
         except SystemExit as error:
             # It asks for the end of this thread, as it would in a thread of the program's own.
             if self._end():
-                self.engine.forget(self._worker)
+                self.engine.forget(self.worker)
                 code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-                self.engine.listener.ended(self._worker, seq, Exit(os.getpid(), code), "")
+                self.engine.listener.ended(self.worker, seq, Exit(os.getpid(), code), "")
             return None
         except BaseException as error:
             task.pid = os.getpid()
@@ -158,10 +167,10 @@ class _Thread(threading.Thread):
 
     def _begin(self, seq: int) -> bool:
         with self._guard:
-            if self._abandoned:
+            if self._abandoned or seq > self._limit:
                 return False
             self._since = time.monotonic_ns()
-            self._running = seq
+            self._running = self._last = seq
             return True
 
     def _end(self) -> bool:
@@ -176,6 +185,17 @@ class _Thread(threading.Thread):
                 return False
             self._abandoned = True
             return True
+
+    def revoke(self) -> int:
+        """Let it start nothing more; returns the sequence number that it started last."""
+        with self._guard:
+            self._limit = last = self._last
+            return last
+
+    def restore(self) -> None:
+        """It may start again what it is sent."""
+        with self._guard:
+            self._limit = math.inf
 
     def look(self) -> Look:
         """What it runs now."""

@@ -17,7 +17,7 @@ STOP = 5  # nothing follows: leave
 
 # From the worker to the parent.
 READY = 6  # seq: pid
-RETURNED = 7  # seq; a: nanoseconds of wall time, b: of those, busy ones (0: not measured); payload: pickled value
+RETURNED = 7  # seq; a: nanoseconds, b: of CPU time (0: not measured, see busy.py); payload: pickled value
 RAISED = 8  # the same; payload: failures.pack
 SKIPPED = 9  # seq
 

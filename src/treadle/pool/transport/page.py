@@ -14,15 +14,16 @@ SIZE = mmap.PAGESIZE
 
 CURRENT = 0  # sequence number of the task that runs, or ran last; 0: none.  Written by the worker.
 SINCE = 1  # when it started, CLOCK_MONOTONIC in ns.  Written by the worker, before CURRENT.
-CPU = 2  # `busy.own()` in ns when its function was called.  Written by the worker, before CALLED.
+CPU = 2  # CPU time (see busy.own) in ns when its function was called.  Written by the worker, before CALLED.
 CALLED = 3  # when its function was called, after loading; 0: not yet.  Written by the worker, when it is measured.
-LIMIT = 4  # the worker starts nothing with a higher sequence number.  Written by the parent.
+QUEUED = 4  # as CPU, the time in the run queue.  Written by the worker, before CALLED.
+LIMIT = 5  # the worker starts nothing with a higher sequence number.  Written by the parent.
 
 NO_LIMIT = (1 << 64) - 1
 
 
 class Page:
-    """A mapping of the page; it goes with the last reference to it."""
+    """A mapping of the page.  Once it is closed, reading `words` raises ValueError."""
 
     def __init__(self, fd: int) -> None:
         self._map = mmap.mmap(fd, SIZE)
@@ -61,9 +62,10 @@ class Page:
         words[CURRENT] = 0
         return False
 
-    def called(self, now: int, cpu: int) -> None:
+    def called(self, now: int, cpu: int, queued: int) -> None:
         """The worker's side: what it started is loaded, now the function is called."""
         self.words[CPU] = cpu
+        self.words[QUEUED] = queued
         self.words[CALLED] = now
 
     def revoke(self, pause: float) -> int:
@@ -78,6 +80,11 @@ class Page:
     def restore(self) -> None:
         """The parent's side: what is sent from now on may start."""
         self.words[LIMIT] = NO_LIMIT
+
+    def close(self) -> None:
+        """Unmap it.  Idempotent."""
+        self.words.release()
+        self._map.close()
 
 
 def _pause(seconds: float) -> None:
