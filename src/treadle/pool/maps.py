@@ -19,6 +19,7 @@ from .decision import Decision
 from .failures import describe_task
 from .results import resolve
 from .task import CANCELLED, DONE, RAISED, Call, Task
+from .waits import wait
 from .window import Window
 
 if TYPE_CHECKING:
@@ -432,7 +433,7 @@ class MapIterator(Iterator[Any]):
             if inbox.unread or self._thread is not None:
                 with feeder.owner.driver.waiting("map"):
                     if inbox.wake_reader(self._arrived.release):
-                        self._arrived.acquire()
+                        wait(lambda seconds: self._arrived.acquire(timeout=seconds))
 
     def _feed(self, feeder: Feeder) -> None:
         """Submit as many items as the window has room for, in the reader's thread."""
