@@ -517,14 +517,16 @@ class MapIterator(Iterator[Any]):
         """All is read: let a pool of its own leave in peace."""
         if self._closed:
             return
-        self._closed = True
-        if self._owner is not None and self._owned:
-            try:
-                self._owner.driver.shutdown()
-                self._owner.driver.wait_closed()
-            except BaseException:  # Ctrl-C: nobody else will ever end it
-                self._owner.driver.terminate()
-                raise
+        owner = self._owner if self._owned else None
+        try:
+            self._closed = True
+            if owner is not None:
+                owner.driver.shutdown()
+                owner.driver.wait_closed()
+        except BaseException:  # Ctrl-C: nobody else will ever end it
+            if owner is not None:
+                owner.driver.terminate()
+            raise
         self._close_bar()
 
     def _close_bar(self) -> None:
