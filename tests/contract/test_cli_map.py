@@ -221,7 +221,6 @@ def test_an_input_that_pauses_does_not_hold_back_results_nor_the_end(folder: Pat
         assert process.wait(10) == 130, "though it waits for input"
         assert process.stderr is not None
         assert process.stderr.read() == "treadle map: interrupted after 3 results\n"
-        process.stdin.close()
 
 
 def test_ctrl_c_from_the_terminal_reaches_every_process_and_is_still_one_line(folder: Path) -> None:

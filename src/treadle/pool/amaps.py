@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .decision import Decision
-from .maps import PATIENCE, Feeder, MapOptions, Outcome, Owner, Slot, publishable
+from .maps import PATIENCE, Feeder, MapOptions, Outcome, Owner, Slot, outcome, publishable
 
 
 class AsyncMapIterator(AsyncIterator[Any]):
@@ -44,25 +44,24 @@ class AsyncMapIterator(AsyncIterator[Any]):
         return self
 
     async def __anext__(self) -> Any:
+        on_error = self._options.on_error
         while True:
-            outcome = await self._next_outcome()
-            if outcome is None:
+            slot = await self._next()
+            if slot is None:
                 raise StopAsyncIteration
-            if outcome.ok:
-                return outcome.value
-            assert outcome.error is not None
-            if self._options.on_error == "raise":
+            ok, value = slot.resolve()
+            if ok or on_error == "return":
+                return value
+            if on_error == "raise":
                 await self.aclose()
-                raise publishable(outcome.error)
-            if self._options.on_error == "return":
-                return outcome.error
+                raise publishable(value)
 
     async def outcomes(self) -> AsyncIterator[Outcome]:
         """The same iteration, as `Outcome`s; `on_error` does not matter here."""
-        while (outcome := await self._next_outcome()) is not None:
-            yield outcome
+        while (slot := await self._next()) is not None:
+            yield outcome(slot, *slot.resolve())
 
-    async def _next_outcome(self) -> Outcome | None:
+    async def _next(self) -> Slot | None:
         if self._closed:
             return None
         try:
@@ -71,7 +70,8 @@ class AsyncMapIterator(AsyncIterator[Any]):
             await self.aclose()
             raise
         if slot is not None:
-            return self._feeder.read(slot)
+            self._feeder.read(slot)
+            return slot
         self._closed = True
         if self._trouble is not None:
             trouble, self._trouble = self._trouble, None
@@ -83,13 +83,13 @@ class AsyncMapIterator(AsyncIterator[Any]):
         inbox = self._feeder.inbox
         while True:
             await self._feed()
-            arrived = loop.create_future()
-            slot = inbox.take(lambda arrived=arrived: _call(loop, arrived))  # type: ignore[misc]
+            slot = inbox.take()
             if slot is not None:
                 return slot
             if self._exhausted and inbox.unread == 0:
                 return None
-            if inbox.unread:
+            arrived = loop.create_future()
+            if inbox.unread and inbox.wake_reader(lambda arrived=arrived: _call(loop, arrived)):  # type: ignore[misc]
                 await arrived
 
     async def _feed(self) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import operator
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
-from ..errors import TaskNotPicklable
+from ..errors import PoolClosed, TaskNotPicklable
 from .decision import Decision
 from .failures import describe_task
 from .results import resolve
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from .stats import PoolStats
 
 OnError = Literal["raise", "return", "skip"]
+TAKEN_AT_ONCE = 64  # results that the reader takes out of the inbox at a time; they still count as unread
 PATIENCE = 0.001  # seconds a source may take for an item before what it gave so far is submitted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """How one item ended: its `value` if `ok`, else its `error`."""
 
@@ -48,6 +50,7 @@ class MapOptions(NamedTuple):
     on_error: OnError = "raise"
     buffer: int | None = None
     progress: bool = False
+    prefetch: bool = False
 
 
 class Owner(Protocol):
@@ -78,16 +81,19 @@ class Slot:
         """Called by the pool (see `task.Sink`)."""
         self.inbox.deliver(self, kind, data)
 
-    def outcome(self) -> Outcome:
-        """Only when `done`."""
+    def resolve(self) -> tuple[bool, Any]:
+        """(True, value) or (False, exception).  Only when `done`, and only once."""
         task = self.task
         assert task is not None
-        item = task.item
         if self.kind == CANCELLED:
-            error: BaseException = describe_task(CancelledError("the pool was shut down"), task)
-            return Outcome(self.index, item, False, None, error)
-        ok, value = resolve(task, self.kind, self.data)
-        return Outcome(self.index, item, ok, value if ok else None, None if ok else value)
+            return False, describe_task(CancelledError("the pool was shut down"), task)
+        return resolve(task, self.kind, self.data)
+
+
+def outcome(slot: Slot, ok: bool, value: Any) -> Outcome:
+    """For those who want to know it all."""
+    assert slot.task is not None
+    return Outcome(slot.index, slot.task.item, ok, value if ok else None, None if ok else value)
 
 
 class Inbox:
@@ -101,9 +107,10 @@ class Inbox:
         self.window = window
         self._ordered = ordered
         self._line: deque[Slot] = deque()  # ordered: all that are unread, in order; else: those that are done
-        self._wake: Callable[[], None] | None = None  # Invariant: not None exactly while a reader waits
-        self.done = 0
-        self.failed = 0
+        self._wake: Callable[[], None] | None = None  # Invariant: not None only while a reader waits, or is about to
+        # Taken out of the line, and not counted as read yet: the reader's own, no lock needed.
+        self._ready: deque[Slot] = deque()
+        self._read, self._read_size = 0, 0
 
     def add(self, slots: list[Slot], size: int) -> None:
         """These are about to be submitted."""
@@ -129,25 +136,47 @@ class Inbox:
         if wake is not None:
             wake()
 
-    def take(self, wake: Callable[[], None] | None) -> Slot | None:
-        """The next slot to read, or None; then `wake` will be called when there is one."""
+    def take(self) -> Slot | None:
+        """The next slot to read, or None.  Only the reader calls this, and the next three."""
+        ready = self._ready
+        if not ready:
+            with self._lock:
+                self._account()
+                line = self._line
+                while line and line[0].done and len(ready) < TAKEN_AT_ONCE:
+                    ready.append(line.popleft())
+            if not ready:
+                return None
+        slot = ready.popleft()
+        self._read += 1
+        self._read_size += slot.size
+        return slot
+
+    def wake_reader(self, wake: Callable[[], None] | None) -> bool:
+        """Have `wake` called when there is something to take; False, and it won't be, if there is already."""
         with self._lock:
             if self._line and self._line[0].done:
-                slot = self._line.popleft()
-                self.window.read(slot.size)
-                return slot
+                return False
             self._wake = wake
-            return None
+            return True
 
     def has_next(self) -> bool:
         """Can one be read without waiting?"""
+        if self._ready:
+            return True
         with self._lock:
             return bool(self._line) and self._line[0].done
 
     def wants(self) -> int:
         """How many more items to submit now."""
         with self._lock:
+            self._account()
             return self.window.wants()
+
+    def _account(self) -> None:
+        """Count what was read since the last time."""
+        self.window.read(self._read, self._read_size)
+        self._read = self._read_size = 0
 
     @property
     def starving(self) -> bool:
@@ -157,7 +186,7 @@ class Inbox:
     @property
     def unread(self) -> int:
         """How many are submitted and not read."""
-        return self.window.unread
+        return self.window.unread - self._read
 
 
 class Feeder:
@@ -174,6 +203,8 @@ class Feeder:
         self._bad: list[tuple[Slot, Task, BaseException]] = []
         self._slots: list[Slot] = []
         self._size = 0
+        self.done = 0
+        self.failed = 0
         # Submitted and not read, for `drop`.  In a map that is read to its end it holds the window, no more.
         self._open: dict[int, Task] = {}
 
@@ -211,15 +242,16 @@ class Feeder:
             self.inbox.deliver(slot, RAISED, error)
             task.state = 2
 
-    def read(self, slot: Slot) -> Outcome:
-        """What the slot, just taken from the inbox, holds."""
+    def read(self, slot: Slot) -> None:
+        """The slot was taken from the inbox."""
         self._open.pop(slot.index, None)
-        outcome = slot.outcome()
-        if outcome.ok:
-            self.inbox.done += 1
+
+    def count(self, ok: bool) -> None:
+        """One more was read, and this is how it went."""
+        if ok:
+            self.done += 1
         else:
-            self.inbox.failed += 1
-        return outcome
+            self.failed += 1
 
     def unread(self) -> list[Task]:
         """The tasks that were submitted and not read."""
@@ -256,6 +288,21 @@ def publishable(error: BaseException) -> BaseException:
     return error
 
 
+class _FeedThread(threading.Thread):
+    """Pulls a slow source, so that the reader need not wait for it.  A daemon: a source can't be interrupted."""
+
+    def __init__(self, iterator: weakref.ref[MapIterator], feeder: Feeder) -> None:
+        super().__init__(name="treadle-map-source", daemon=True)
+        self._iterator = iterator
+        self._feeder = feeder
+        self.room = threading.Semaphore(0)  # released when something was read
+
+    def run(self) -> None:
+        iterator = self._iterator()
+        if iterator is not None:
+            iterator.feed_ahead(self._feeder, self.room)
+
+
 class MapIterator(Iterator[Any]):
     """The results of a map, as they are asked for.
 
@@ -282,6 +329,9 @@ class MapIterator(Iterator[Any]):
         self._trouble: BaseException | None = None  # raised by the source; raised again after what came before it
         self._closed = False
         self._arrived = threading.Semaphore(0)
+        self._until_feed = 0  # results to hand out before the next look at the window
+        self._slow = False  # did the source make us wait for the last item?
+        self._thread: _FeedThread | None = None
         self._bar: Any = None
 
     def __iter__(self) -> MapIterator:
@@ -290,37 +340,36 @@ class MapIterator(Iterator[Any]):
     def __next__(self) -> Any:
         on_error = self._options.on_error
         while True:
-            outcome = self._next_outcome()
-            if outcome is None:
+            slot = self._next()
+            if slot is None:
                 raise StopIteration
-            if outcome.ok:
-                return outcome.value
-            assert outcome.error is not None
+            ok, value = slot.resolve()
+            self._seen(ok)
+            if ok or on_error == "return":
+                return value
             if on_error == "raise":
                 self.close()
-                raise publishable(outcome.error)
-            if on_error == "return":
-                return outcome.error
+                raise publishable(value)
 
     def outcomes(self) -> Iterator[Outcome]:
         """The same iteration, as `Outcome`s: for those who want to tell an error from an exception that was returned.
 
         `on_error` does not matter here.
         """
-        while (outcome := self._next_outcome()) is not None:
-            yield outcome
+        while (slot := self._next()) is not None:
+            ok, value = slot.resolve()
+            self._seen(ok)
+            yield outcome(slot, ok, value)
 
-    def _next_outcome(self) -> Outcome | None:
+    def _next(self) -> Slot | None:
         if self._closed:
             return None
         try:
             feeder = self._feeder or self._open()
             slot = self._next_slot(feeder)
             if slot is not None:
-                outcome = feeder.read(slot)
-                if self._bar is not None:
-                    self._show(feeder)
-                return outcome
+                feeder.read(slot)
+                return slot
         except BaseException:
             self.close()
             raise
@@ -330,6 +379,14 @@ class MapIterator(Iterator[Any]):
             raise trouble
         return None
 
+    def _seen(self, ok: bool) -> None:
+        feeder = self._feeder
+        assert feeder is not None
+        feeder.count(ok)
+        if self._bar is not None:
+            chosen = self.decision
+            self._bar.update(feeder.done, feeder.failed, str(chosen) if chosen else None)
+
     def _open(self) -> Feeder:
         self._owner, self._owned, workers = self._open_owner()
         self._feeder = Feeder(self._fn, self._options, self._owner, workers)
@@ -337,51 +394,84 @@ class MapIterator(Iterator[Any]):
             from ..progress import Progress
 
             self._bar = Progress(self._total, getattr(self._fn, "__name__", "map"))
+        if self._options.prefetch:
+            self._thread = _FeedThread(weakref.ref(self), self._feeder)
+            self._thread.start()
         return self._feeder
 
     def _next_slot(self, feeder: Feeder) -> Slot | None:
         inbox = feeder.inbox
         while True:
-            self._feed(feeder)
-            slot = inbox.take(self._arrived.release)
+            # What is there comes first if the source is slow: it may take its time for the next item.
+            if self._until_feed > 0 or (self._slow and inbox.has_next()):
+                self._until_feed -= 1
+                slot = inbox.take()
+                if slot is not None:
+                    return slot
+            if self._thread is None:
+                self._feed(feeder)
+            else:
+                self._thread.room.release()
+            slot = inbox.take()
             if slot is not None:
                 return slot
             if self._exhausted and inbox.unread == 0:
                 return None
-            if inbox.unread:
+            if inbox.unread or self._thread is not None:
                 with feeder.owner.driver.waiting("map"):
-                    self._arrived.acquire()
+                    if inbox.wake_reader(self._arrived.release):
+                        self._arrived.acquire()
 
     def _feed(self, feeder: Feeder) -> None:
+        """Submit as many items as the window has room for, in the reader's thread."""
         inbox = feeder.inbox
         wanted = 0 if self._exhausted else inbox.wants()
+        # It costs something to ask; a large window need not be asked for each result.
+        self._until_feed = inbox.window.limit // 32
         if not wanted:
             return
         try:
             patient_until = time.monotonic() + PATIENCE
             for _ in range(wanted):
-                try:
-                    args = next(self._source)
-                except StopIteration:
-                    self._exhausted = True
+                if not self._pull(feeder):
                     break
-                except Exception as error:
-                    self._exhausted, self._trouble = True, error
-                    break
-                feeder.offer(args)
                 now = time.monotonic()
                 # While workers have nothing to do, each item is worth a submit; so it is when the source is slow.
-                if inbox.starving or now > patient_until:
+                self._slow = now > patient_until
+                if self._slow or inbox.starving:
                     feeder.flush()
-                    if inbox.has_next() and now > patient_until:
+                    if self._slow and inbox.has_next():
                         break
                     patient_until = now + PATIENCE
         finally:
             feeder.flush()
 
-    def _show(self, feeder: Feeder, final: bool = False) -> None:
-        decision = self.decision
-        self._bar.update(feeder.inbox.done, feeder.inbox.failed, str(decision) if decision else None)
+    def _pull(self, feeder: Feeder) -> bool:
+        """Take one item from the source; False if there is none."""
+        try:
+            args = next(self._source)
+        except StopIteration:
+            self._exhausted = True
+            return False
+        except Exception as error:
+            self._trouble, self._exhausted = error, True
+            return False
+        feeder.offer(args)
+        return True
+
+    def feed_ahead(self, feeder: Feeder, room: threading.Semaphore) -> None:
+        """The same in a thread of its own (`prefetch`): each item is submitted as soon as the source gives it."""
+        inbox = feeder.inbox
+        while not self._closed and not self._exhausted:
+            if inbox.wants():
+                self._pull(feeder)
+                try:
+                    feeder.flush()
+                except PoolClosed:
+                    return
+            else:
+                room.acquire()
+        self._arrived.release()  # perhaps the reader waits for an item that will not come
 
     # -- around it
 
@@ -399,6 +489,8 @@ class MapIterator(Iterator[Any]):
         if self._closed:
             return
         self._closed = True
+        if self._thread is not None:
+            self._thread.room.release()
         owner, feeder = self._owner, self._feeder
         if owner is None:
             return

@@ -103,9 +103,10 @@ class Pool(concurrent.futures.Executor):
         on_error: OnError = "raise",
         progress: bool = False,
         buffer: int | None = None,
+        prefetch: bool = False,
     ) -> MapIterator:
         """As `treadle.map`, on this pool.  `chunksize` is accepted and ignored: batches adapt by themselves."""
-        options = check_map(fn, ordered, timeout, retries, on_error, progress, buffer)
+        options = check_map(fn, ordered, timeout, retries, on_error, progress, buffer, prefetch)
         return MapIterator(lambda: (self, False, self._driver.limit), fn, iterables, options)
 
     def amap(
@@ -119,7 +120,7 @@ class Pool(concurrent.futures.Executor):
         buffer: int | None = None,
     ) -> AsyncMapIterator:
         """As `map`, for asyncio: ``async for result in pool.amap(fn, items)``.  Iterables may be asynchronous."""
-        options = check_map(fn, ordered, timeout, retries, on_error, False, buffer)
+        options = check_map(fn, ordered, timeout, retries, on_error, False, buffer, False)
         return AsyncMapIterator(self, fn, iterables, options, self._driver.limit)
 
     def options(self, *, timeout: float | None = None, retries: int = 0) -> PoolWithOptions:
@@ -251,6 +252,7 @@ def map(
     on_error: OnError = "raise",
     progress: bool = False,
     buffer: int | None = None,
+    prefetch: bool = False,
     start_method: StartMethod | None = None,
 ) -> MapIterator:
     """Call `fn` with each item on several workers; a lazy iterator over the results.
@@ -267,10 +269,14 @@ def map(
     exception object in place of a result, or ``"skip"`` it.  Every such exception has the attribute ``task`` with the
     item, its index, the attempts, the worker's pid and the remote traceback.
 
+    The iterable is read in the thread that iterates.  If it may take its time for an item (a socket, ``tail -f``), have
+    it read in a thread of its own with `prefetch`: then results come out while the next item is waited for.  (Such a
+    map is not ended by dropping it; read it to its end, or `close` it.)
+
     `progress` shows a bar on stderr.  Raises TypeError and ValueError for bad arguments, at the call.
     """
     check_pool(workers, engine, start_method)
-    options = check_map(fn, ordered, timeout, retries, on_error, progress, buffer)
+    options = check_map(fn, ordered, timeout, retries, on_error, progress, buffer, prefetch)
 
     def open_owner() -> tuple[_Owned, bool, int]:
         driver = open_driver(workers, engine, start_method, finish=False)
@@ -332,7 +338,7 @@ def check_task(timeout: Any, retries: Any) -> None:
 
 
 def check_map(
-    fn: Any, ordered: Any, timeout: Any, retries: Any, on_error: Any, progress: Any, buffer: Any
+    fn: Any, ordered: Any, timeout: Any, retries: Any, on_error: Any, progress: Any, buffer: Any, prefetch: Any
 ) -> MapOptions:
     """The same for a map."""
     if not callable(fn):
@@ -345,4 +351,4 @@ def check_map(
             raise TypeError(f"buffer must be a whole number of items or None, not {buffer!r}")
         if buffer < 1:
             raise ValueError(f"buffer must be at least 1 item, not {buffer}")
-    return MapOptions(bool(ordered), timeout, retries, on_error, buffer, bool(progress))
+    return MapOptions(bool(ordered), timeout, retries, on_error, buffer, bool(progress), bool(prefetch))

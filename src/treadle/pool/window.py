@@ -44,7 +44,7 @@ class Window:
         self.unfinished -= 1
         self.bytes += size
 
-    def read(self, size: int) -> None:
-        """One was handed to the reader; `size` is that of its input and its result."""
-        self.unread -= 1
+    def read(self, count: int, size: int) -> None:
+        """So many were handed to the reader; `size` is that of their inputs and results."""
+        self.unread -= count
         self.bytes -= size
