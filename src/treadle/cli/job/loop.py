@@ -132,7 +132,7 @@ class Job:
                 try:
                     item = self._source.parse(number, raw)
                     encoded = encode(item)
-                except BadLine as error:
+                except (BadLine, RecursionError) as error:  # the latter: nested more deeply than can be written
                     self._sink.failed(index, encode(raw.decode("utf-8", "surrogateescape")), error)
                     self.tally.rejected += 1
                     continue
