@@ -18,7 +18,8 @@ from ..errors import PoolClosed, TaskNotPicklable
 from .decision import Decision
 from .failures import describe_task
 from .results import resolve
-from .task import CANCELLED, RAISED, Call, Task
+from .task import CANCELLED, DONE, RAISED, Call, Task
+from .waits import wait
 from .window import Window
 
 if TYPE_CHECKING:
@@ -82,12 +83,24 @@ class Slot:
         self.inbox.deliver(self, kind, data)
 
     def resolve(self) -> tuple[bool, Any]:
-        """(True, value) or (False, exception).  Only when `done`, and only once."""
-        task = self.task
+        """(True, value) or (False, exception).  Only when `done`, and only once: the slot gives up what it holds."""
+        task, data = self.task, self.data
         assert task is not None
+        # Task and slot hold each other.  Large arguments and results must not wait for the garbage collector.
+        self.data, task.sink = None, _READ
         if self.kind == CANCELLED:
             return False, describe_task(CancelledError("the pool was shut down"), task)
-        return resolve(task, self.kind, self.data)
+        return resolve(task, self.kind, data)
+
+
+class _Read:
+    """Where a task ends up that has ended and was read."""
+
+    def deliver(self, task: Task, kind: int, data: Any) -> None:
+        raise AssertionError("a task ends once")
+
+
+_READ = _Read()
 
 
 def outcome(slot: Slot, ok: bool, value: Any) -> Outcome:
@@ -240,7 +253,7 @@ class Feeder:
             raise self.owner.driver.refusal()
         for slot, task, error in bad:
             self.inbox.deliver(slot, RAISED, error)
-            task.state = 2
+            task.state = DONE
 
     def read(self, slot: Slot) -> None:
         """The slot was taken from the inbox."""
@@ -420,7 +433,7 @@ class MapIterator(Iterator[Any]):
             if inbox.unread or self._thread is not None:
                 with feeder.owner.driver.waiting("map"):
                     if inbox.wake_reader(self._arrived.release):
-                        self._arrived.acquire()
+                        wait(lambda seconds: self._arrived.acquire(timeout=seconds))
 
     def _feed(self, feeder: Feeder) -> None:
         """Submit as many items as the window has room for, in the reader's thread."""
@@ -506,8 +519,12 @@ class MapIterator(Iterator[Any]):
             return
         self._closed = True
         if self._owner is not None and self._owned:
-            self._owner.driver.shutdown()
-            self._owner.driver.wait_closed()
+            try:
+                self._owner.driver.shutdown()
+                self._owner.driver.wait_closed()
+            except BaseException:  # Ctrl-C: nobody else will ever end it
+                self._owner.driver.terminate()
+                raise
         self._close_bar()
 
     def _close_bar(self) -> None:

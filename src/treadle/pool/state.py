@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .task import ASSIGNED, BROKEN, CANCELLED, DIED, DONE, FAILURES, QUEUED, TIMED_OUT, Task
+from .task import ASSIGNED, BROKEN, CANCELLED, DIED, DONE, FAILURES, NEW, QUEUED, TIMED_OUT, Task
 
 BATCH_SECONDS = 0.004  # how much work a worker may hold
 BATCH_TASKS = 512  # and how many tasks
@@ -273,6 +273,8 @@ class State:
                 self._end(task, CANCELLED, None, ends)
             out.append(Settle(ends))
             return
+        for task in event.tasks:
+            task.state = QUEUED
         self.queue.extend(event.tasks)
         self.queued += len(event.tasks)
         if self._open or self._alive < self._allowed():
@@ -437,6 +439,8 @@ class State:
         for task in event.tasks:
             if task.state == QUEUED:
                 self.queued -= 1
+                self._end(task, CANCELLED, None, ends)
+            elif task.state == NEW:  # the submit of it was refused, or interrupted
                 self._end(task, CANCELLED, None, ends)
         if ends:
             out.append(Settle(ends))

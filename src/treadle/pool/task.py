@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-# Where a task stands.  Invariant: QUEUED -> ASSIGNED -> DONE, back from ASSIGNED to QUEUED only when it did not start
-# or has retries left, and nothing ever leaves DONE.
-QUEUED, ASSIGNED, DONE = 0, 1, 2
+# Where a task stands.  Invariant: NEW (the brain has not taken it in) -> QUEUED -> ASSIGNED -> DONE, back from ASSIGNED
+# to QUEUED only when it did not start or has retries left, and nothing ever leaves DONE.
+NEW, QUEUED, ASSIGNED, DONE = 0, 1, 2, 3
 
 # How a task (or one attempt at it) ended, and what comes with it.
 RETURNED = 0  # its value
@@ -65,7 +65,7 @@ class Task:
         self.timeout = timeout  # seconds an attempt may run; None: for ever
         self.retries = retries  # further attempts allowed after the first
 
-        self.state = QUEUED
+        self.state = NEW
         self.worker: int | None = None  # Invariant: not None exactly while ASSIGNED
         self.attempts = 0  # Invariant: 0 <= attempts <= 1 + retries; counts attempts that started or may have
         self.losses = 0  # workers that ended, running nothing, when this was their next task
@@ -81,4 +81,4 @@ class Task:
 
     def __repr__(self) -> str:
         name = getattr(self.call.fn, "__name__", repr(self.call.fn))
-        return f"<Task {name} index={self.index} state={('queued', 'assigned', 'done')[self.state]}>"
+        return f"<Task {name} index={self.index} state={('new', 'queued', 'assigned', 'done')[self.state]}>"

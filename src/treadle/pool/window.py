@@ -23,15 +23,20 @@ class Window:
         self.unfinished = 0
         # Invariant: 0 <= bytes; it counts the inputs of unread tasks and the results that have arrived for them.
         self.bytes = 0
+        self._result = 0.0  # bytes of a result, smoothed
 
     def wants(self) -> int:
         """How many more tasks to submit now; 0 also while it is not worth the trouble yet."""
-        if self.bytes > BYTES:
+        # What is on its way counts as well: a hundred results of a megabyte may arrive before the next look.
+        spare = BYTES - self.bytes - self.unfinished * self._result
+        if spare < self._result:
             return 0 if self.unread else 1
         if not self._fixed and self.unfinished < self.workers and self.unread >= self.limit // 2 > 0:
             self.limit = min(LARGEST, self.limit * 2)
         room = self.limit - self.unread
-        return room if room >= max(1, self.limit // 8) else 0
+        if room < max(1, self.limit // 8):
+            return 0
+        return room if room * self._result <= spare else int(spare / self._result)
 
     def submitted(self, count: int, size: int) -> None:
         """So many tasks, of so many bytes, were submitted."""
@@ -43,6 +48,7 @@ class Window:
         """One has ended, with a result of so many bytes."""
         self.unfinished -= 1
         self.bytes += size
+        self._result += (size - self._result) / 8 if self._result else size
 
     def read(self, count: int, size: int) -> None:
         """So many were handed to the reader; `size` is that of their inputs and results."""
