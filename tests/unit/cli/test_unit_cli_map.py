@@ -353,6 +353,15 @@ def test_a_signal_is_one_line_and_its_exit_code(run: Run, signum: int, code: int
     assert [row["result"] for row in rows(OUT)] == [0, 1, 2, 3]
 
 
+def test_an_output_that_can_not_be_opened(run: Run) -> None:
+    Path("loop").symlink_to("loop")
+    for args in (["-o", "loop"], ["-o", "x" * 300]):
+        ran = run(*job("double", *args))
+        assert ran.code in (2, 3)
+        assert ran.err.startswith("treadle map: cannot write ")
+        assert len(ran.err.splitlines()) == 1
+
+
 def test_an_input_that_can_not_be_read_to_its_end(run: Run) -> None:
     ran = run("map", f"{WORK}:double", "/proc/self/mem", "-o", OUT)
     assert ran.code == 3
