@@ -158,8 +158,9 @@ class Inbox:
                 line = self._line
                 while line and line[0].done and len(ready) < TAKEN_AT_ONCE:
                     ready.append(line.popleft())
-            if not ready:
-                return None
+                if not ready:
+                    self.window.hungry = True
+                    return None
         slot = ready.popleft()
         self._read += 1
         self._read_size += slot.size
