@@ -110,7 +110,9 @@ def test_poison_kills_one_worker_for_one_task() -> None:
 def test_killed_idle_workers_are_replaced_unnoticed(method: str) -> None:
     with Pool(2, engine="processes", start_method=method) as pool:  # type: ignore[arg-type]
         for _ in range(3):
-            assert [f.result(20) for f in [pool.submit(work.square, i) for i in range(20)]] == [i * i for i in range(20)]
+            assert [f.result(20) for f in [pool.submit(work.square, i) for i in range(20)]] == [
+                i * i for i in range(20)
+            ]
             for worker in pool.stats().workers:
                 assert worker.pid is not None
                 os.kill(worker.pid, signal.SIGKILL)
@@ -408,7 +410,9 @@ def test_what_a_task_does_to_its_process() -> None:
             future = pool.options(timeout=5).submit(fn)
             error = future.exception(10)
             assert error is None or isinstance(error, (WorkerDied, OSError)), error
-            assert [f.result(10) for f in [pool.submit(work.square, i) for i in range(50)]] == [i * i for i in range(50)]
+            assert [f.result(10) for f in [pool.submit(work.square, i) for i in range(50)]] == [
+                i * i for i in range(50)
+            ]
 
 
 def _close_everything() -> None:
