@@ -321,9 +321,7 @@ def test_revoked_tasks_run_once(tmp_path: Path) -> None:
     path = str(tmp_path / "log")
     with Pool(2, engine="processes") as pool:
         list(pool.map(work.square, range(3000)))
-        futures = []
-        for i in range(600):
-            futures.append(pool.submit(work.logged_sleep, path, i, 0.06 if i % 100 == 0 else 0))
+        futures = [pool.submit(work.logged_sleep, path, i, 0.06 if i % 100 == 0 else 0) for i in range(600)]
         assert [f.result(30) for f in futures] == list(range(600))
     assert starts(path) == Counter(range(600))
 

@@ -104,8 +104,10 @@ with treadle.Pool(2, engine="processes", start_method={method!r}) as pool:
         ("fork", "def fork(): raise OSError(errno.EAGAIN, 'no more processes')\nos.fork = fork", "no more processes"),
         (
             "forkserver",
-            "import subprocess\ndef popen(*a, **k): raise OSError(errno.EAGAIN, 'no more processes')\n"
-            "import treadle.pool.launch.client as c; c.subprocess.Popen = popen",
+            (
+                "import subprocess\ndef popen(*a, **k): raise OSError(errno.EAGAIN, 'no more processes')\n"
+                "import treadle.pool.launch.client as c; c.subprocess.Popen = popen"
+            ),
             "no more processes",
         ),
         ("forkserver", "import sys; sys.executable = '/no/such/python'", "/no/such/python"),

@@ -102,7 +102,10 @@ def test_warnings_as_errors(method: str, tmp_path: Path) -> None:
 
 
 def test_isolated_and_safe_path(tmp_path: Path) -> None:
-    code = "import treadle\nassert list(treadle.map(lambda x: x, range(9), engine='processes', workers=2)) == list(range(9))"
+    code = """
+    import treadle
+    assert list(treadle.map(lambda x: x, range(9), engine="processes", workers=2)) == list(range(9))
+    """
     assert run(code, tmp_path, python=("-I",)) == (0, "", "")
     assert run(code, tmp_path, python=("-P", "-B", "-O")) == (0, "", "")
 
