@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 .PHONY: demo test check bench clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m treadle.examples.demo
+	@$(BIN)/python -m treadle.examples.demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -23,15 +23,16 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/pip install -q -e .
-	touch $@
+	@$(BIN)/pip install -q -e .
+	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
-	$(BIN)/pip install -q -e '.[dev]'
-	touch $@
+	@$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

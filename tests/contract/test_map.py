@@ -78,7 +78,7 @@ def test_the_window_has_a_largest_size() -> None:
 
 
 def test_a_slow_source_does_not_hold_back_results(engine: str) -> None:
-    """What is there is handed out although the source has no more for now."""
+    """With `prefetch`, what is there is handed out although the source has no more for now."""
     release = threading.Event()
 
     def source() -> Iterator[int]:
@@ -88,7 +88,7 @@ def test_a_slow_source_does_not_hold_back_results(engine: str) -> None:
         assert release.wait(20)
         yield 4
 
-    results = treadle.map(work.square, source(), engine=engine, workers=2)
+    results = treadle.map(work.square, source(), engine=engine, workers=2, prefetch=True)
     got: list[int] = []
     arrived = threading.Semaphore(0)
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..errors import PoolClosed
-from . import registry
 from . import state as brain
 from .engines.base import Engine, Look
 from .failures import Exit
@@ -43,7 +42,9 @@ class Driver:
     reactor's thread does it.
     """
 
-    def __init__(self, factory: EngineFactory, workers: int | None, name: str) -> None:
+    def __init__(
+        self, factory: EngineFactory, workers: int | None, name: str, on_closed: Callable[[Driver], None]
+    ) -> None:
         self.reactor = Reactor(name)
         self.closed = threading.Event()  # set when no task and no worker is left
         self._lock = threading.Lock()  # guards: _state.  Rank: the first; nothing is called under it but the brain.
@@ -53,6 +54,7 @@ class Driver:
         self.engine = factory(self, self.reactor)
         self._workers = workers
         self._pid = os.getpid()
+        self._on_closed = on_closed
         self.limit = workers or self.engine.default_workers()  # workers at most
         starts = getattr(self.engine, "probes", None)
         self._state = State(self.limit, starts, self.engine.batches)
@@ -233,7 +235,7 @@ class Driver:
             self._finished_once = True
         self.engine.close()
         self.reactor.stop()
-        registry.discard(self)
+        self._on_closed(self)
         self.closed.set()
 
     # -- ends
