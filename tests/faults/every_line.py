@@ -1,4 +1,4 @@
-"""A program that interrupts itself (KeyboardInterrupt) before the n-th line of treadle's code in the main thread, for all n.
+"""A program that interrupts itself before the n-th line of treadle's code in its main thread, for all n.
 
 After each interrupt nothing may hang, no pool may stay alive once nobody holds it, and no worker may be left.
 """

@@ -64,7 +64,7 @@ class Program:
             path.write_text(code)
             command += [str(path)]
         # To files: a pipe would be held open by what the program leaves behind.
-        self._out, self._err = tempfile.TemporaryFile(dir=folder), tempfile.TemporaryFile(dir=folder)
+        self._out, self._err = (tempfile.TemporaryFile(dir=folder) for _ in (1, 2))  # noqa: SIM115
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE if feed is not None else subprocess.DEVNULL,

@@ -110,7 +110,9 @@ def test_poison_kills_one_worker_for_one_task() -> None:
 def test_killed_idle_workers_are_replaced_unnoticed(method: str) -> None:
     with Pool(2, engine="processes", start_method=method) as pool:  # type: ignore[arg-type]
         for _ in range(3):
-            assert [f.result(20) for f in [pool.submit(work.square, i) for i in range(20)]] == [i * i for i in range(20)]
+            assert [f.result(20) for f in [pool.submit(work.square, i) for i in range(20)]] == [
+                i * i for i in range(20)
+            ]
             for worker in pool.stats().workers:
                 assert worker.pid is not None
                 os.kill(worker.pid, signal.SIGKILL)
@@ -157,9 +159,11 @@ def test_nursery_killed_again_and_again(tmp_path: Path) -> None:
 
     def kill() -> None:
         nonlocal kills
-        while not stop.wait(0.15) and kills < 8:
+        done = 0
+        while not stop.wait(0.01) and kills < 8:
             pid = program.pid
-            if pid is not None:
+            if pid is not None and pool.stats().done > done + 60:  # not before it has got going again
+                done = pool.stats().done
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     kills += 1
@@ -319,9 +323,7 @@ def test_revoked_tasks_run_once(tmp_path: Path) -> None:
     path = str(tmp_path / "log")
     with Pool(2, engine="processes") as pool:
         list(pool.map(work.square, range(3000)))
-        futures = []
-        for i in range(600):
-            futures.append(pool.submit(work.logged_sleep, path, i, 0.06 if i % 100 == 0 else 0))
+        futures = [pool.submit(work.logged_sleep, path, i, 0.06 if i % 100 == 0 else 0) for i in range(600)]
         assert [f.result(30) for f in futures] == list(range(600))
     assert starts(path) == Counter(range(600))
 
@@ -408,7 +410,9 @@ def test_what_a_task_does_to_its_process() -> None:
             future = pool.options(timeout=5).submit(fn)
             error = future.exception(10)
             assert error is None or isinstance(error, (WorkerDied, OSError)), error
-            assert [f.result(10) for f in [pool.submit(work.square, i) for i in range(50)]] == [i * i for i in range(50)]
+            assert [f.result(10) for f in [pool.submit(work.square, i) for i in range(50)]] == [
+                i * i for i in range(50)
+            ]
 
 
 def _close_everything() -> None:
