@@ -111,10 +111,9 @@ def _start(function: Target, items: Iterator[Any], source: Source, how: dict[str
     """The iterator over the outcomes.  Raises Refusal for options that the pool does not take."""
     import treadle
 
-    if not source.again:
-        how = {**how, "prefetch": True}  # a pipe may pause: that must not hold back the results that are there
+    pauses = not source.again  # a pipe may pause: that must not hold back the results that are there
     try:
-        return treadle.map(function, items, on_error="return", **how)
+        return treadle.map(function, items, on_error="return", prefetch=pauses, **how)
     except ValueError as error:
         raise Refusal(str(error))
 
