@@ -319,3 +319,37 @@ def hang_in_mode(mode: str, path: str) -> None:
 
 def pickled_size(x: Any) -> int:
     return len(pickle.dumps(x))
+
+
+def throw_elsewhere() -> None:
+    raise ElsewhereError(os.getpid())
+
+
+def throw_local() -> None:
+    class Local(Exception):
+        pass
+
+    raise Local("from a function")
+
+
+def throw_group() -> None:
+    raise ExceptionGroup("two", [ValueError(1), TwoArguments(3, "x")])
+
+
+def throw_deep() -> int:
+    return 1 + throw_deep()
+
+
+def nested_list() -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(100_000):
+        inner = [inner]
+    return inner
+
+
+def fail_once(path: str, way: str) -> int:
+    log(path, "try")
+    tries = len(lines(path))
+    if tries == 1:
+        act(way)
+    return tries

@@ -202,14 +202,10 @@ def test_exception_without_str(pool: Pool) -> None:
 
 def test_exception_that_can_only_be_rebuilt_at_home(pool: Pool) -> None:
     """The trial in the worker succeeds, and it fails here."""
-    error = outcome(pool, _throw_elsewhere)
+    error = outcome(pool, work.throw_elsewhere)
     assert type(error) is RemoteError and error.type_name == "fault_work.ElsewhereError"
-    assert "in _throw_elsewhere" in treadle.failure(error).traceback  # type: ignore[union-attr]
+    assert "in throw_elsewhere" in treadle.failure(error).traceback  # type: ignore[union-attr]
     assert "not here" in treadle.failure(error).traceback  # type: ignore[union-attr]
-
-
-def _throw_elsewhere() -> None:
-    raise work.ElsewhereError(os.getpid())
 
 
 def test_exception_with_a_lambda(pool: Pool) -> None:
@@ -217,45 +213,23 @@ def test_exception_with_a_lambda(pool: Pool) -> None:
     assert type(error) is ValueError and error.args[1] == "two"
 
 
-def _throw_local() -> None:
-    class Local(Exception):
-        pass
-
-    raise Local("from a function")
-
-
 def test_exception_of_a_local_class(pool: Pool) -> None:
-    error = outcome(pool, _throw_local)
+    error = outcome(pool, work.throw_local)
     assert type(error).__name__ == "Local" and error.args == ("from a function",)
 
 
-def _throw_group() -> None:
-    raise ExceptionGroup("two", [ValueError(1), work.TwoArguments(3, "x")])
-
-
 def test_exception_group(pool: Pool) -> None:
-    error = outcome(pool, _throw_group)
+    error = outcome(pool, work.throw_group)
     assert isinstance(error, (ExceptionGroup, RemoteError))
     assert "TwoArguments: 3: x" in treadle.failure(error).traceback  # type: ignore[union-attr]
 
 
-def _throw_deep() -> int:
-    return 1 + _throw_deep()
-
-
 def test_recursion_error(pool: Pool) -> None:
-    assert type(outcome(pool, _throw_deep)) is RecursionError
-
-
-def _nested_list() -> list[Any]:
-    inner: list[Any] = []
-    for _ in range(100_000):
-        inner = [inner]
-    return inner
+    assert type(outcome(pool, work.throw_deep)) is RecursionError
 
 
 def test_result_that_is_too_deep_to_pickle(pool: Pool) -> None:
-    error = outcome(pool, _nested_list, timeout=5)
+    error = outcome(pool, work.nested_list, timeout=5)
     assert type(error) is ResultNotPicklable and "RecursionError" in str(error)
 
 
@@ -315,15 +289,7 @@ def test_retries_of_every_way(way: str, tmp_path: Any) -> None:
     """The second attempt is another worker's where the first one's died."""
     with Pool(2, engine="processes") as own:
         path = str(tmp_path / "tries")
-        assert own.options(retries=1, timeout=2 * TIMEOUT).submit(_fail_once, path, way).result(20) == 2
+        assert own.options(retries=1, timeout=2 * TIMEOUT).submit(work.fail_once, path, way).result(20) == 2
         error = own.options(retries=2, timeout=0.1 if way == "hang" else None).submit(work.act, way).exception(20)
         info = treadle.failure(error)  # type: ignore[arg-type]
         assert info is not None and info.attempts == 3
-
-
-def _fail_once(path: str, way: str) -> int:
-    work.log(path, "try")
-    tries = len(work.lines(path))
-    if tries == 1:
-        work.act(way)
-    return tries

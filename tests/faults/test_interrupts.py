@@ -170,7 +170,8 @@ import sys, time, treadle
 def short(x):
     time.sleep(0.002)
     return x
-first = True  # in the first round things are imported, and Python itself loses an interrupt in the import lock's callback
+# In the first round things are imported, and Python itself loses an interrupt in the import lock's callback.
+first = True
 while True:
     assert list(treadle.map(short, range(20), engine={engine!r}, workers=2)) == list(range(20))
     with treadle.Pool(2, engine={engine!r}) as pool:

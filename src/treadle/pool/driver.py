@@ -77,6 +77,7 @@ class Driver:
         if self._state.closing:
             return False
         self.reactor.start()  # if it can't be had, better now than when the task is already taken
+        self.engine.prepare()
         if in_main_thread():
             self._submitted.append(tasks)
             self.reactor.call_soon(self._take)

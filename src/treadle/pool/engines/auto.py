@@ -65,9 +65,13 @@ class AutoEngine:
         with self._lock:
             if self.decision is not None:
                 return
+            threads = decision.engine == "threads"
+            if threads and getattr(threading, "_SHUTTING_DOWN", False):
+                # The program is ending while its work is being finished.  Python 3.12 starts no more threads then.
+                threads = False
+                decision = Decision("processes", f"{decision.reason}, but the program is about to end")
             self.decision = decision
             self._processes.measure = False
-            threads = decision.engine == "threads"
             if threads:
                 self._now = self._threads
             self._pool.retarget(starts=None, replace=threads)
@@ -85,6 +89,9 @@ class AutoEngine:
 
     def default_workers(self) -> int:
         return self._now.default_workers() if self.decision is not None else available_cpus()
+
+    def prepare(self) -> None:
+        self._now.prepare()
 
     def start(self, worker: int) -> None:
         engine = self._of[worker] = self._now

@@ -63,6 +63,12 @@ class Engine(Protocol):
     def default_workers(self) -> int:
         """How many workers are sensible when nobody says."""
 
+    def prepare(self) -> None:
+        """Called before each submit, in the thread that submits: get what could not be had later.
+
+        Raises OSError or RuntimeError.
+        """
+
     def start(self, worker: int) -> None:
         """Start a worker; `ready` or `ended` follows."""
 

@@ -83,6 +83,9 @@ class ProcessEngine:
     def default_workers(self) -> int:
         return available_cpus()
 
+    def prepare(self) -> None:
+        pass
+
     def start(self, worker: int) -> None:
         try:
             self._launch(worker)

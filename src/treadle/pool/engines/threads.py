@@ -28,8 +28,10 @@ class ThreadEngine:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._lock = threading.Lock()  # guards: _threads
+        self._lock = threading.Lock()  # guards: _threads, _prepared, _spare
         self._threads: dict[int, _Thread] = {}
+        self._prepared = False
+        self._spare: _Thread | None = None  # runs, and is no worker yet
 
     def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
         return Call(fn, args, kwargs)
@@ -37,7 +39,32 @@ class ThreadEngine:
     def default_workers(self) -> int:
         return min(32, available_cpus() + 4)
 
+    def prepare(self) -> None:
+        # Python 3.12 starts no thread once the program is about to end.  One worker is enough to finish the work then,
+        # but it must exist before.
+        if self._prepared:
+            return
+        with self._lock:
+            if self._prepared:
+                return
+            thread = _Thread(0, self)
+            try:
+                thread.start()
+                self._spare, self._prepared = thread, True
+            except BaseException:  # Ctrl-C, perhaps while it was coming up
+                thread.abandon(None)
+                thread.inbox.put(None)
+                raise
+
     def start(self, worker: int) -> None:
+        with self._lock:
+            spare, self._spare = self._spare, None
+            if spare is not None:
+                spare.adopt(worker)
+                self._threads[worker] = spare
+        if spare is not None:
+            self._listener.ready(worker)
+            return
         thread = _Thread(worker, self)
         with self._lock:
             self._threads[worker] = thread
@@ -91,7 +118,8 @@ class ThreadEngine:
         return thread.worker if isinstance(thread, _Thread) and thread.engine is self else None
 
     def close(self) -> None:
-        for thread in list(self._threads.values()):
+        spare, self._spare = self._spare, None
+        for thread in [*self._threads.values(), *([spare] if spare is not None else [])]:
             thread.abandon(None)
             thread.inbox.put(None)
         self._threads.clear()
@@ -99,6 +127,7 @@ class ThreadEngine:
     def after_fork(self) -> None:
         self._lock = threading.Lock()
         self._threads.clear()
+        self._spare = None
 
     def forget(self, worker: int) -> None:
         """The thread has left, or nobody waits for it any more."""
@@ -125,10 +154,16 @@ class _Thread(threading.Thread):
         # Invariant: once True it stays so, and the thread reports nothing more.
         self._abandoned = False
 
+    def adopt(self, worker: int) -> None:
+        """It was started before it was known as which worker."""
+        self.worker = worker
+        self.name = f"treadle-worker-{worker}"
+
     def run(self) -> None:
-        engine, worker = self.engine, self.worker
+        engine = self.engine
         while True:
             batch = self.inbox.get()
+            worker = self.worker
             if batch is None:
                 break
             for seq, task in batch:
