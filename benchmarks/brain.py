@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import treadle
-from treadle.pool import state as brain
+from treadle.pool import events as brain
+from treadle.pool.state import State
 from treadle.pool.task import RETURNED, Call, Task
 
 from .harness import Contestant, Row, Work
@@ -23,7 +24,7 @@ def _brain_alone(stack: ExitStack) -> Work:
     """Submit one by one, finish in batches, as it is when the main thread submits and the reactor collects."""
 
     def work(count: int) -> None:
-        state, sink, call = brain.State(WORKERS), _Sink(), Call(identity, (1,), None)
+        state, sink, call = State(WORKERS), _Sink(), Call(identity, (1,), None)
         waiting: dict[int, list[int]] = {}
 
         def do(instructions: list[Any]) -> None:

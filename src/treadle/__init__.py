@@ -39,14 +39,16 @@ if TYPE_CHECKING:
     from .pool.cpus import available_cpus
     from .pool.decision import Decision
     from .pool.future import Future
-    from .pool.maps import MapIterator, Outcome
+    from .pool.inbox import Outcome
+    from .pool.maps import MapIterator
     from .pool.pool import Pool, map
     from .pool.stats import PoolStats, WorkerStats
 
 # Each public name and the module that it lives in, imported when it is first used: `import treadle` is cheap.
 _HOMES = {
     **dict.fromkeys(("Pool", "map"), "pool.pool"),
-    **dict.fromkeys(("MapIterator", "Outcome"), "pool.maps"),
+    "MapIterator": "pool.maps",
+    "Outcome": "pool.inbox",
     **dict.fromkeys(("PoolStats", "WorkerStats"), "pool.stats"),
     "Decision": "pool.decision",
     "Future": "pool.future",

@@ -29,6 +29,7 @@ LAYERS = {
     "pool/decision.py": 10,
     "pool/window.py": 10,
     "pool/task.py": 11,
+    "pool/events.py": 12,
     "pool/state.py": 12,
     "pool/reactor.py": 12,
     "pool/transport": 13,
@@ -43,6 +44,8 @@ LAYERS = {
     "pool/driver.py": 20,
     "pool/future.py": 21,
     "pool/stats.py": 21,
+    "pool/inbox.py": 16,
+    "pool/feeder.py": 21,
     "pool/maps.py": 22,
     "pool/amaps.py": 23,
     "pool/pool.py": 24,
@@ -59,7 +62,7 @@ LAYERS = {
     "__main__.py": 70,
 }
 # The brain: events in, instructions out.
-PURE = ("pool/state.py", "pool/task.py", "pool/window.py", "pool/decision.py")
+PURE = ("pool/state.py", "pool/events.py", "pool/task.py", "pool/window.py", "pool/decision.py")
 MAY_PURE_IMPORT = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "math", "typing"}
 
 

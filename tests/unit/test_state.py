@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from treadle.pool import state as brain
-from treadle.pool.state import READY, STARTING, State
+from treadle.pool import events as brain
+from treadle.pool.state import MAX_START_FAILURES, READY, STARTING, State
 from treadle.pool.task import (
     ASSIGNED,
     BROKEN,
@@ -400,7 +400,7 @@ def test_workers_that_never_get_ready_break_the_queued_tasks_and_not_the_pool() 
     task = make_task()
     world.tasks.append(task)
     world.tell(brain.Submit([task]))
-    for _ in range(brain.MAX_START_FAILURES):
+    for _ in range(MAX_START_FAILURES):
         assert task.state == QUEUED
         world.end(world.started[0])
     assert world.ends == {id(task): BROKEN}

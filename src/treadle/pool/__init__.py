@@ -1,11 +1,15 @@
 """The pool: one brain (`state.py`), one pair of hands (`driver.py`), several engines.
 
 pool.py maps.py amaps.py future.py     what users hold
+feeder.py inbox.py                     the two ends of a map: from inputs to tasks, from results to the reader
 driver.py                              performs what the brain says; the only one that does
-state.py task.py window.py decision.py pure: the brain, its record of a task, how far a map runs ahead, auto's choice
+state.py events.py task.py             pure: the brain, what it is told and says, its record of a task
+window.py decision.py                  pure: how far a map runs ahead of its reader, how auto chooses
 engines/                               where tasks run: threads, processes, auto
 transport/ launch/                     how tasks reach a process; how processes begin and end
 worker.py                              the loop inside a worker process
-payloads.py failures.py results.py     calls, exceptions and values as bytes and back
-reactor.py registry.py cpus.py stats.py
+payloads.py functions.py               calls as bytes and back
+failures.py results.py                 exceptions and values as bytes and back
+reactor.py waits.py registry.py        the one thread of a pool, sleeping safely, the end of the program
+cpus.py busy.py stats.py               CPUs, computing or waiting, what a pool says of itself
 """

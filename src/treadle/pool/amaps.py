@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from .decision import Decision
-from .maps import PATIENCE, Feeder, MapOptions, Outcome, Owner, Slot, outcome, publishable
+from .feeder import PATIENCE, Feeder, MapOptions, Owner, publishable
+from .inbox import Outcome, Slot, outcome
 
 
 class AsyncMapIterator(AsyncIterator[Any]):

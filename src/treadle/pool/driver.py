@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..errors import PoolClosed
-from . import state as brain
+from . import events as brain
 from .engines.base import Engine, Look
+from .events import Event, Instruction, Result
 from .failures import Exit
 from .reactor import Reactor
-from .state import Event, Instruction, Result, State
+from .state import State
 from .task import CANCELLED, DONE, Task
 from .waits import in_main_thread, wait
 

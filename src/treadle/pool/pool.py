@@ -19,9 +19,10 @@ from .engines.base import Engine
 from .engines.processes import ProcessEngine
 from .engines.threads import ThreadEngine
 from .failures import describe_task
+from .feeder import MapOptions, OnError
 from .future import Future
 from .launch.base import START_METHODS
-from .maps import MapIterator, MapOptions, OnError
+from .maps import MapIterator
 from .reactor import Reactor
 from .task import Call, Task
 

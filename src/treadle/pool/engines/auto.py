@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from ...errors import TaskNotPicklable, describe_exit
 from ..cpus import available_cpus
 from ..decision import EARLY_SECONDS, PROBES, Decision, Measure
+from ..events import Result
 from ..failures import Exit
 from ..reactor import Reactor
-from ..state import Result
 from ..task import Call, Task
 from .base import Engine, Listener, Look, Memo
 from .processes import ProcessEngine

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from ..events import Result
 from ..failures import Exit
-from ..state import Result
 from ..task import Call, Task
 
 # What an engine remembers of a function from one call to the next; None: nothing.

@@ -15,6 +15,7 @@ from typing import Any
 from .. import busy
 from .. import worker as worker_module
 from ..cpus import available_cpus
+from ..events import Result
 from ..failures import Exit
 from ..functions import FUNCTIONS_KEPT, Function, FunctionTable
 from ..launch.base import START_METHODS, Launcher
@@ -22,7 +23,6 @@ from ..launch.client import NurseryLauncher
 from ..launch.fork import ForkLauncher
 from ..payloads import encode_arguments
 from ..reactor import Reactor
-from ..state import Result
 from ..task import RAISED_PACKED, RETURNED_PACKED, Call, Task
 from ..transport import base as wire
 from ..transport.page import CALLED, CPU, CURRENT, QUEUED, SINCE, Page
