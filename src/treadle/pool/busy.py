@@ -19,6 +19,15 @@ def other(pid: int) -> tuple[int, int]:
     return time.clock_gettime_ns(~pid << 3 | 2), _queued(str(pid))
 
 
+def is_runnable(pid: int) -> bool:
+    """Does its main thread run, or queue for a CPU?  What it has queued since it last ran is not in `other` yet."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split(None, 1)[0] == b"R"
+    except (OSError, IndexError):
+        return False
+
+
 def _queued(pid: str) -> int:
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 FIRST = 4  # tasks a worker, to begin with
 LARGEST = 4096  # tasks; beyond it nothing is gained, even by the smallest ones
-BYTES = 64 << 20  # of pickled inputs and unread results
+BYTES = 32 << 20  # of pickled inputs (each has its original beside it) and unread results
 
 
 class Window:

@@ -266,6 +266,8 @@ class ProcessEngine:
         if called == 0:
             return None
         wall = time.monotonic_ns() - called - (queued_now - queued)
+        if busy.is_runnable(process.pid):
+            wall = min(wall, cpu_now - cpu)  # the rest may be queueing that is not in the books yet
         return wall / 1e9, (cpu_now - cpu) / 1e9
 
     def revoke(self, worker: int) -> int:
