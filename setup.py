@@ -16,7 +16,7 @@ NATIVE = Path("src/treadle/_native")
 
 
 def flags():
-    compile_args = ["-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-O2", "-fno-semantic-interposition"]
+    compile_args = ["-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-O3", "-fno-semantic-interposition"]
     link_args = []
     macros = []
     if os.environ.get("TREADLE_WERROR") == "1":

@@ -95,7 +95,7 @@ int core_add_condition(PyObject *module, struct core_state *state);
 int core_add_semaphore(PyObject *module, struct core_state *state);
 int core_add_event(PyObject *module, struct core_state *state);
 int core_add_queue(PyObject *module, struct core_state *state);
-extern PyMethodDef core_board_methods[];
+extern PyMethodDef core_board_methods[], core_queue_functions[];
 
 /* What conditions need of locks: give up everything (how it was held goes to *held), and take it back in the same way.
  * core_lock_restore gives the lock back in the end whatever interrupts it; -1 if an exception is set (the lock is held

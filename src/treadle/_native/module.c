@@ -77,7 +77,8 @@ static int core_exec(PyObject *module)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    if (PyModule_AddFunctions(module, core_board_methods) < 0 || core_add_lock(module, state) < 0 ||
+    if (PyModule_AddFunctions(module, core_board_methods) < 0 ||
+        PyModule_AddFunctions(module, core_queue_functions) < 0 || core_add_lock(module, state) < 0 ||
         core_add_rlock(module, state) < 0 || core_add_condition(module, state) < 0 ||
         core_add_semaphore(module, state) < 0 || core_add_event(module, state) < 0 ||
         core_add_queue(module, state) < 0)

@@ -195,6 +195,9 @@ class Queue(_Common[T]):
         super().__init_subclass__(**kwargs)
         if any(name in cls.__dict__ for name in HOOKS) and cls.__module__ != __name__:
             cls._hooked = True
+            for name, method in (("put", cls._open_put), ("get", cls._open_get)):
+                if isinstance(getattr(cls, name), type(LocalQueue.put)):  # spare the way through the core
+                    setattr(cls, name, method)
         if "put" in cls.__dict__ or "get" in cls.__dict__:
             cls._plain = False
 
@@ -269,16 +272,11 @@ class Queue(_Common[T]):
                 for item in items:
                     self._put(item)
 
-    def _open_put(self, item: T, block: bool, timeout: float | None) -> None:
+    def _open_put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
         state = self.__dict__
         with state["mutex"]:
-            room = state["not_full"]
-
-            def may() -> bool:
-                return state["is_shutdown"] or not 0 < self.maxsize <= self._qsize()
-
-            if not may() and not (block and room.wait_for(may, timeout)):
-                raise Full
+            if 0 < self.maxsize <= self._qsize() and not state["is_shutdown"]:
+                self._wait_open(state["not_full"], lambda: not 0 < self.maxsize <= self._qsize(), block, timeout, Full)
             if state["is_shutdown"]:
                 raise ShutDown
             self._put(item)
@@ -286,21 +284,33 @@ class Queue(_Common[T]):
             state["not_empty"].notify()
         self._tell()
 
-    def _open_get(self, block: bool, timeout: float | None) -> T:
+    def _open_get(self, block: bool = True, timeout: float | None = None) -> T:
         state = self.__dict__
         with state["mutex"]:
-
-            def may() -> bool:
-                return state["is_shutdown"] or self._qsize() > 0
-
-            if not may() and not (block and state["not_empty"].wait_for(may, timeout)):
-                raise Empty
-            if not self._qsize():
+            if not self._qsize() and not state["is_shutdown"]:
+                self._wait_open(state["not_empty"], lambda: self._qsize() > 0, block, timeout, Empty)
+            if state["is_shutdown"] and not self._qsize():
                 raise ShutDown
             item = self._get()
             state["not_full"].notify()
         self._tell()
         return item
+
+    def _wait_open(
+        self,
+        condition: Condition,
+        ready: Callable[[], bool],
+        block: bool,
+        timeout: float | None,
+        error: type[Exception],
+    ) -> None:
+        if not block:
+            raise error
+        if timeout is not None:
+            _positive(timeout)
+        state = self.__dict__
+        if not condition.wait_for(lambda: state["is_shutdown"] or ready(), timeout):
+            raise error
 
     def _open_task_done(self) -> None:
         state = self.__dict__
@@ -352,6 +362,9 @@ class PriorityQueue(Queue[T]):
     """Smallest first; otherwise a `Queue`.  Items are compared with ``<``, typically tuples (priority, item)."""
 
     _hooked = True
+    _plain = False
+    put = Queue._open_put
+    get = Queue._open_get
 
     def _init(self, maxsize: int) -> None:
         self.__dict__["queue"] = []
@@ -376,3 +389,5 @@ class SimpleQueue(_Common[T]):
 
 for _class in (Queue, LifoQueue, PriorityQueue, SimpleQueue):
     _class.__module__ = "treadle.queue"
+    if _class is not PriorityQueue:
+        _core.queue_methods(_class)
