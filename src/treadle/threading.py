@@ -62,6 +62,9 @@ __all__ += [name for name in ("settrace_all_threads", "setprofile_all_threads") 
 _CRLock = RLock
 
 
+_taken_away: set[str] = set()  # the standard library's names that were deleted: an assignment puts them back there
+
+
 class _Face(_ModuleType):
     def __getattr__(self, name: str) -> _Any:
         if name in ("__path__", "__file__"):
@@ -72,10 +75,18 @@ class _Face(_ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
 
     def __setattr__(self, name: str, value: _Any) -> None:
-        if name in self.__dict__ or name.startswith("__") or not hasattr(_stdlib, name):
+        own = name in self.__dict__ or name.startswith("__")
+        if own or not (hasattr(_stdlib, name) or name in _taken_away):
             super().__setattr__(name, value)
         else:
             setattr(_stdlib, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self.__dict__:
+            super().__delattr__(name)
+        else:
+            delattr(_stdlib, name)
+            _taken_away.add(name)
 
     def __dir__(self) -> list[str]:
         return sorted({*self.__dict__, *dir(_stdlib)})

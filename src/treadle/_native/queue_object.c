@@ -241,9 +241,10 @@ static PyObject *raise_state(PyObject *op, size_t offset)
 }
 #define RAISE(op, name) raise_state(op, offsetof(struct core_state, name))
 
-/* The arguments (block=True, timeout=None) from position `at` on.  *timeout: 0 don't wait, -1 forever. */
-static int block_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, Py_ssize_t at, PyObject **item,
-                      int64_t *timeout)
+/* The arguments (block=True, timeout=None) from position `at` on.  *timeout: 0 don't wait, -1 forever.
+ * limited: waiting is possible at all, so a time-out means something. */
+static int block_args(bool limited, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, Py_ssize_t at,
+                      PyObject **item, int64_t *timeout)
 {
     static const char *const names[] = {"item", "block", "timeout"};
     PyObject *values[3] = {NULL, NULL, NULL};
@@ -274,8 +275,8 @@ static int block_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
     *item = values[0];
     if (values[1] != NULL && (block = PyObject_IsTrue(values[1])) < 0)
         return -1;
-    if (!block) {
-        *timeout = 0;
+    if (!block || !limited) {
+        *timeout = block ? -1 : 0;
         return 0;
     }
     if (core_timeout(values[2], timeout) < 0)
@@ -388,7 +389,9 @@ static PyObject *queue_put(PyObject *op, PyObject *const *args, Py_ssize_t nargs
     int64_t timeout = -1;
     if (nargs == 1 && kwnames == NULL)
         return put(op, args[0], -1);
-    return block_args(args, nargs, kwnames, 1, &item, &timeout) < 0 ? NULL : put(op, item, timeout);
+    if (block_args(atomic_load(&((struct queue_object *)op)->maxsize) > 0, args, nargs, kwnames, 1, &item, &timeout) < 0)
+        return NULL;
+    return put(op, item, timeout);
 }
 
 static PyObject *queue_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -397,7 +400,7 @@ static PyObject *queue_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs
     int64_t timeout = -1;
     if (nargs == 0 && kwnames == NULL)
         return get(op, -1);
-    return block_args(args, nargs, kwnames, 0, &item, &timeout) < 0 ? NULL : get(op, timeout);
+    return block_args(true, args, nargs, kwnames, 0, &item, &timeout) < 0 ? NULL : get(op, timeout);
 }
 
 static PyObject *queue_put_nowait(PyObject *op, PyObject *item)

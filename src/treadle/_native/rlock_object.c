@@ -3,6 +3,20 @@
 
 static PyObject *rlock_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
+#if PY_VERSION_HEX < 0x030f0000
+    /* Before Python 3.15, threading.RLock ignores any arguments, lately with a warning.  One called name is ours. */
+    Py_ssize_t given = PyTuple_GET_SIZE(args) + (kwargs == NULL ? 0 : PyDict_GET_SIZE(kwargs));
+    PyObject *name = kwargs == NULL ? NULL : PyDict_GetItemString(kwargs, "name");
+    if ((type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) && given > (name != NULL)) {
+        PyObject *nothing, *self;
+        if (PyErr_WarnEx(PyExc_DeprecationWarning, "RLock() takes no arguments but name=; others are ignored", 1) < 0 ||
+            (nothing = PyTuple_New(0)) == NULL)
+            return NULL;
+        self = core_lock_new(type, nothing, NULL, "|$O:RLock");
+        Py_DECREF(nothing);
+        return self;
+    }
+#endif
     return core_lock_new(type, args, kwargs, "|$O:RLock");
 }
 

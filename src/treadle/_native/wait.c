@@ -16,6 +16,7 @@
 #define SLICE_PLAIN (1000 * MS)
 #define NAP (1 * MS)             /* while a cycle is being confirmed */
 #define NAPS 30
+#define LONGEST 9223372036.0     /* seconds: threading.TIMEOUT_MAX */
 
 _Atomic int core_deadlock_mode = DEADLOCK_RAISE;
 
@@ -360,7 +361,7 @@ int core_timeout(PyObject *value, int64_t *timeout)
     }
     if (seconds(value, &number) < 0)
         return -1;
-    if (number > 9.2e9) { /* as in the standard library: threading.TIMEOUT_MAX */
+    if (number > LONGEST) {
         PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
         return -1;
     }
@@ -410,7 +411,7 @@ int core_acquire_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
         PyErr_SetString(PyExc_ValueError, "timeout value must be a non-negative number");
         return -1;
     }
-    if (number > 9.2e9) {
+    if (number > LONGEST) {
         PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
         return -1;
     }

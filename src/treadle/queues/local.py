@@ -274,6 +274,8 @@ class Queue(_Common[T]):
 
     def _open_put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
         state = self.__dict__
+        if block and timeout is not None and self.maxsize > 0:
+            _positive(timeout)
         with state["mutex"]:
             if 0 < self.maxsize <= self._qsize() and not state["is_shutdown"]:
                 self._wait_open(state["not_full"], lambda: not 0 < self.maxsize <= self._qsize(), block, timeout, Full)
@@ -285,6 +287,8 @@ class Queue(_Common[T]):
         self._tell()
 
     def _open_get(self, block: bool = True, timeout: float | None = None) -> T:
+        if block and timeout is not None:
+            _positive(timeout)
         state = self.__dict__
         with state["mutex"]:
             if not self._qsize() and not state["is_shutdown"]:
@@ -306,8 +310,6 @@ class Queue(_Common[T]):
     ) -> None:
         if not block:
             raise error
-        if timeout is not None:
-            _positive(timeout)
         state = self.__dict__
         if not condition.wait_for(lambda: state["is_shutdown"] or ready(), timeout):
             raise error

@@ -150,10 +150,10 @@ def _noting(hook: Callable[[Any], object]) -> Callable[[Any], None]:
     def note(thread: Thread) -> None:
         error = sys.exc_info()[1]
         thread._error = error
-        if not isinstance(error, Interrupted):  # asked for, hence nothing to print
-            hook(thread)
         if error is not None:
             error.__traceback__ = _without_thread(error.__traceback__, thread)
+        if not isinstance(error, Interrupted):  # asked for, hence nothing to print
+            hook(thread)
 
     return note
 
@@ -193,7 +193,7 @@ class Timer(Thread):
         super().__init__()
         self.interval = interval
         self.function = function
-        self.args = () if args is None else args
+        self.args = [] if args is None else args
         self.kwargs = {} if kwargs is None else kwargs
         self.finished = Event()
 
