@@ -17,10 +17,6 @@ class EventTests(lock_tests.EventTests):
     eventtype = staticmethod(threading.Event)
 
 
-class ConditionAsRLockTests(lock_tests.RLockTests):
-    locktype = staticmethod(threading.Condition)
-
-
 class ConditionTests(lock_tests.ConditionTests):
     condtype = staticmethod(threading.Condition)
 

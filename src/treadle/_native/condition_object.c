@@ -493,6 +493,22 @@ static PyMemberDef condition_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+/* A list with an entry for each thread that waits: for those who count them. */
+static PyObject *condition_waiters(PyObject *op, void *Py_UNUSED(closure))
+{
+    Py_ssize_t i, n = (Py_ssize_t)tl_waiters(condition_id((struct condition_object *)op), TL_PRIVATE);
+    PyObject *list = PyList_New(n);
+    for (i = 0; list != NULL && i < n; i++)
+        PyList_SET_ITEM(list, i, Py_NewRef(Py_None));
+    return list;
+}
+
+static PyGetSetDef condition_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {"_waiters", condition_waiters, NULL, "A list as long as the number of threads that wait.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot condition_slots[] = {
     {Py_tp_doc, (void *)condition_doc},
     {Py_tp_new, condition_new},
@@ -503,7 +519,7 @@ static PyType_Slot condition_slots[] = {
     {Py_tp_repr, condition_repr},
     {Py_tp_methods, condition_methods},
     {Py_tp_members, condition_members},
-    {Py_tp_getset, open_getset},
+    {Py_tp_getset, condition_getset},
     {0, NULL},
 };
 

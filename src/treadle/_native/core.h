@@ -125,7 +125,6 @@ int open_traverse(PyObject *op, visitproc visit, void *arg);
 int open_clear(PyObject *op);
 void open_dealloc(PyObject *op);
 extern PyMemberDef open_members[];
-extern PyGetSetDef open_getset[];
 void open_describe(PyObject *op, const char *kind, char *text, size_t size);
 /* "treadle.Event" for our own class, "module.Name" for a subclass: what the repr begins with. New reference. */
 PyObject *open_type_name(PyObject *op);

@@ -158,7 +158,7 @@ PyObject *core_lock_repr(PyObject *op, bool recursive)
         return NULL;
     }
     if ((word & TL_OWNER_MASK) == 0) {
-        text = PyUnicode_FromFormat("<unlocked treadle.%U object%U at %p>", kind, name, op);
+        text = PyUnicode_FromFormat("<unlocked treadle.%U object%U%s at %p>", kind, name, recursive ? " count=0" : "", op);
     } else {
         core_owner_text(word, owner, sizeof owner);
         waiters = tl_waiters(lock_id(self), atomic_load(&self->lock.flags));

@@ -73,8 +73,3 @@ PyMemberDef open_members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(struct open_object, dict), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
-
-PyGetSetDef open_getset[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};

@@ -785,6 +785,19 @@ PyDoc_STRVAR(shutdown_doc,
 "Take no more items: put() raises ShutDown at once, get() does when the queue is empty.\n\n"
 "With immediate, the items that are left are dropped and counted as done.  Wakes all who wait.");
 
+static PyObject *queue_sizeof(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    struct queue_object *self = (struct queue_object *)op;
+    struct tl_self *me = core_self();
+    size_t room;
+    if (me == NULL)
+        return NULL;
+    enter(self);
+    room = self->room;
+    leave(self, me);
+    return PyLong_FromSize_t((size_t)Py_TYPE(op)->tp_basicsize + room * sizeof *self->ring);
+}
+
 #define FAST(f) (PyCFunction)(void (*)(void))f
 static PyMethodDef queue_methods[] = {
     {"put", FAST(queue_put), METH_FASTCALL | METH_KEYWORDS, put_doc},
@@ -797,6 +810,7 @@ static PyMethodDef queue_methods[] = {
     {"qsize", queue_qsize, METH_NOARGS, "qsize($self, /)\n--\n\nHow many items there are now."},
     {"empty", queue_empty, METH_NOARGS, "empty($self, /)\n--\n\nWhether there is no item now."},
     {"full", queue_full, METH_NOARGS, "full($self, /)\n--\n\nWhether there is no room now."},
+    {"__sizeof__", queue_sizeof, METH_NOARGS, NULL},
     {"_put_batch", queue_put_batch, METH_VARARGS, NULL},
     {"_get_batch", queue_get_batch, METH_O, NULL},
     {"_setup", queue_setup, METH_VARARGS, NULL},

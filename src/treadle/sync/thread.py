@@ -100,7 +100,8 @@ class Thread(_threading.Thread, metaclass=_ThreadType):
         """
         if timeout is not None and timeout < 0:
             timeout = 0
-        if self is not _threading.current_thread() and self.ident is not None and self.is_alive():
+        waits = self is not _threading.current_thread() and self.ident is not None and self.is_alive()
+        if waits and not sys.is_finalizing():  # at exit a daemon thread may be frozen; the base class knows
             start = time.monotonic()
             if not self._over.wait(timeout):
                 return
