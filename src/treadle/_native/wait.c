@@ -128,14 +128,14 @@ static enum wait_result finish(struct waiting *w, enum wait_result result, bool 
 }
 
 /* Call a hook; what it returns is an exception to raise, or None.  -1 if there now is an exception. */
-static int ask(PyObject *hook, PyObject *argument)
+static int ask(PyObject *hook, PyObject *arguments)
 {
     PyObject *answer;
     int rc = -1;
-    if (argument == NULL)
+    if (arguments == NULL)
         return -1;
-    answer = hook == NULL ? Py_NewRef(Py_None) : PyObject_CallOneArg(hook, argument);
-    Py_DECREF(argument);
+    answer = hook == NULL ? Py_NewRef(Py_None) : PyObject_CallObject(hook, arguments);
+    Py_DECREF(arguments);
     if (answer == NULL)
         return -1;
     if (answer == Py_None)
@@ -202,7 +202,7 @@ static int inspect(struct waiting *w, struct tl_cycle *cycle, bool patient)
         attach(w);
         if (!w->told)
             tell(w);
-        rc = ask(w->state->on_cycle, members_of(cycle));
+        rc = ask(w->state->on_cycle, Py_BuildValue("(N)", members_of(cycle)));
         w->warned = true; /* once a wait, if it only was a warning */
         cycle->length = 0;
         return rc;
