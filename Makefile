@@ -1,6 +1,7 @@
 # Two commands do everything in a clean clone: `make demo` and `make test`.
 # They need Python >= 3.11 with headers, a C compiler and make.
 PYTHON ?= python3
+PYTEST_ARGS ?= -q -m "not heavy"
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
@@ -13,7 +14,9 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/pip install -q -e '.[bench]'

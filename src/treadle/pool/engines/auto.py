@@ -1,0 +1,177 @@
+"""Start in processes, measure, and go on with what fits.
+
+The first calls run in processes because there they can be measured undisturbed by each other and by the interpreter
+lock, and because a call that crashes does not take the program with it.  They run for real: their results count.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ...errors import TaskNotPicklable, describe_exit
+from ..cpus import available_cpus
+from ..decision import EARLY_SECONDS, PROBES, Decision, Measure
+from ..failures import Exit
+from ..reactor import Reactor
+from ..state import Result
+from ..task import Call, Task
+from .base import Engine, Listener, Look, Memo
+from .processes import ProcessEngine
+from .threads import ThreadEngine
+
+
+class Pool(Listener, Protocol):
+    """What this engine needs from the driver beyond listening."""
+
+    def retarget(self, workers: int | None = None, starts: int | None = None, replace: bool = False) -> None: ...
+
+
+class AutoEngine:
+    """An engine that is two engines, one after the other."""
+
+    def __init__(self, pool: Pool, reactor: Reactor, start_method: str = "forkserver") -> None:
+        self._pool = pool
+        self._reactor = reactor
+        self._processes = ProcessEngine(self, reactor, start_method)
+        self._threads = ThreadEngine(pool)
+        self._of: dict[int, Engine] = {}
+        self._lock = threading.RLock()  # guards: decision, _measure.  Rank: before the driver's.
+        self._measure = Measure()
+        self.decision: Decision | None = None
+        # So many calls may start before the choice: enough that no worker idles while the last ones are measured.
+        self.probes: int | None = PROBES + available_cpus()
+        self._now: Engine = self._processes
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():
+            self.decision = Decision("threads", "this Python has no global interpreter lock")
+            self._now, self.probes = self._threads, None
+        else:
+            self._processes.measure = True
+
+    @property
+    def name(self) -> str:
+        """The engine that new work goes to."""
+        return self._now.name
+
+    @property
+    def batches(self) -> bool:
+        """While it measures, one task at a time."""
+        return self.decision is not None and self._now.batches
+
+    def _decide(self, decision: Decision) -> None:
+        """Once.  Under the lock, so that nobody encodes a call for one engine and has it sent to the other."""
+        with self._lock:
+            if self.decision is not None:
+                return
+            self.decision = decision
+            self._processes.measure = False
+            threads = decision.engine == "threads"
+            if threads:
+                self._now = self._threads
+            self._pool.retarget(starts=None, replace=threads)
+
+    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
+        if self._now is self._threads:
+            return self._threads.encode(fn, args, kwargs, memo)
+        try:
+            return self._processes.encode(fn, args, kwargs, memo)
+        except TaskNotPicklable as error:
+            self._decide(Decision("threads", str(error)))
+            if self._now is self._threads:
+                return self._threads.encode(fn, args, kwargs, memo)
+            raise
+
+    def default_workers(self) -> int:
+        return self._now.default_workers() if self.decision is not None else available_cpus()
+
+    def start(self, worker: int) -> None:
+        engine = self._of[worker] = self._now
+        engine.start(worker)
+
+    def send(self, worker: int, batch: Sequence[tuple[int, Task]]) -> None:
+        if self.decision is None:
+            self._reactor.call_later(EARLY_SECONDS, self._sample)
+        engine = self._of.get(worker)
+        if engine is self._processes:
+            # A call that can't be pickled, which came between the choice of threads and the brain's learning of it.
+            strays = [seq for seq, task in batch if task.call.payload is None]
+            if strays:
+                self._reactor.call_soon(lambda: self._pool.skipped(worker, strays))
+                batch = [(seq, task) for seq, task in batch if task.call.payload is not None]
+        if engine is not None:
+            engine.send(worker, batch)
+
+    def _sample(self) -> None:
+        with self._lock:
+            if self.decision is not None:
+                return
+            times = [self._processes.call_times(worker) for worker in list(self._of)]
+            running = [each for each in times if each is not None]
+            decision = self._measure.sample(running)
+            if decision is not None:
+                self._decide(decision)
+            elif running:
+                self._reactor.call_later(EARLY_SECONDS, self._sample)
+
+    def stop(self, worker: int) -> None:
+        self._engine(worker).stop(worker)
+
+    def kill(self, worker: int, seq: int | None) -> None:
+        self._engine(worker).kill(worker, seq)
+
+    def look(self, worker: int) -> Look:
+        return self._engine(worker).look(worker)
+
+    def revoke(self, worker: int) -> int:
+        return self._engine(worker).revoke(worker)
+
+    def restore(self, worker: int) -> None:
+        self._engine(worker).restore(worker)
+
+    def pid(self, worker: int) -> int | None:
+        return self._engine(worker).pid(worker)
+
+    def current_worker(self) -> int | None:
+        return self._threads.current_worker()
+
+    def close(self) -> None:
+        self._processes.close()
+        self._threads.close()
+
+    def after_fork(self) -> None:
+        self._processes.after_fork()
+        self._threads.after_fork()
+
+    def _engine(self, worker: int) -> Engine:
+        return self._of.get(worker, self._now)
+
+    # -- what the process engine reports (the thread engine reports straight to the pool)
+
+    def ready(self, worker: int) -> None:
+        self._pool.ready(worker)
+
+    def finished(self, worker: int, results: Sequence[Result]) -> None:
+        if self.decision is None:
+            with self._lock:
+                for _, _, _, wall, cpu in results:
+                    decision = self._measure.add(worker, wall / 1e9, cpu / 1e9)
+                    if decision is not None:
+                        self._decide(decision)
+        self._pool.finished(worker, results)
+
+    def skipped(self, worker: int, seqs: list[int]) -> None:
+        self._pool.skipped(worker, seqs)
+
+    def spared(self, worker: int, look: Look) -> None:
+        self._pool.spared(worker, look)
+
+    def ended(self, worker: int, running: int | None, exit: Exit, reason: str) -> None:
+        self._of.pop(worker, None)
+        if running is not None and self.decision is None and exit.exitcode is not None:
+            how = describe_exit(exit.exitcode)
+            self._decide(
+                Decision("processes", f"a worker {how} in one of the first calls, which a thread can't survive")
+            )
+        self._pool.ended(worker, running, exit, reason)

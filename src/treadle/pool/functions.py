@@ -1,0 +1,166 @@
+"""Pickled functions, remembered where that is safe: so `submit` in a loop pickles its function once."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import TaskNotPicklable, shorten
+from .payloads import by_name, describe, dumps
+
+FUNCTIONS_KEPT = 256  # pickled functions remembered, here and in each worker
+
+
+class Function:
+    """A pickled function.  It travels once to each worker, tasks name it by its `id`."""
+
+    __slots__ = ("id", "blob")
+    _ids = itertools.count(1)
+
+    def __init__(self, blob: bytes) -> None:
+        self.id = next(self._ids)
+        self.blob = blob
+
+
+class FunctionTable:
+    """Remembers pickled functions.  Thread-safe.
+
+    A function that is pickled by name is remembered as it is.  One that is pickled by value (of ``__main__``, a
+    lambda, a closure) takes the variables that it refers to along; it is remembered only if they are all of a kind
+    that can't change, and found again only while its names are bound to the very same objects.  Everything else
+    (a bound method, a callable object, a closure over a list) may have changed since, and is pickled each time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards changes of _known; its `get` is atomic, and an entry never changes
+        self._known: dict[int, _Entry] = {}
+
+    def encode(self, fn: Callable[..., Any]) -> Function:
+        """Pickle `fn`, or find it again.  Raises `TaskNotPicklable`."""
+        entry = self._known.get(id(fn))
+        # The entry holds the function, so its id can't have been given to another one.
+        if entry is not None and (entry.bindings is None or entry.holds()):
+            return entry.function
+        kind = type(fn)
+        if kind is not types.FunctionType and kind is not types.BuiltinFunctionType:
+            return Function(_pickle(fn))
+        # The bindings are taken down first: a change while it is being pickled is then noticed the next time.
+        bindings = list(_bindings(fn, set())) if isinstance(fn, types.FunctionType) else []
+        function = Function(_pickle(fn))
+        if by_name(function.blob):
+            entry = _Entry(fn, function, None)
+        elif all(_constant(binding.value) for binding in bindings):
+            entry = _Entry(fn, function, bindings)
+        else:
+            return function
+        with self._lock:
+            self._known[id(fn)] = entry
+            if len(self._known) > FUNCTIONS_KEPT:
+                del self._known[next(iter(self._known))]
+        return function
+
+
+def _pickle(fn: Callable[..., Any]) -> bytes:
+    try:
+        return dumps(fn)
+    except Exception as error:
+        raise TaskNotPicklable(f"the function {shorten(fn)} can't be pickled: {describe(error)}") from error
+
+
+class _Entry:
+    """`bindings` is None for a function that is pickled by name."""
+
+    __slots__ = ("fn", "function", "bindings")
+
+    def __init__(self, fn: Any, function: Function, bindings: list[_Binding] | None) -> None:
+        self.fn = fn
+        self.function = function
+        self.bindings = bindings
+
+    def holds(self) -> bool:
+        """Is every name still bound to what it was bound to?"""
+        assert self.bindings is not None
+        return all(binding.current() is binding.value for binding in self.bindings)
+
+
+class _Binding:
+    """A name that a function refers to: in its globals, a cell, or an attribute of the function itself."""
+
+    __slots__ = ("place", "name", "value")
+
+    def __init__(self, place: Any, name: str) -> None:
+        self.place = place
+        self.name = name
+        self.value = self.current()
+
+    def current(self) -> Any:
+        place = self.place
+        if type(place) is dict:
+            return place.get(self.name, _UNBOUND)
+        return getattr(place, self.name, _UNBOUND)  # an empty cell raises ValueError; see _cell
+
+
+class _Unbound:
+    pass
+
+
+_UNBOUND = _Unbound()
+
+
+class _Cell:
+    """A closure's cell, whose being empty is no error."""
+
+    __slots__ = ("cell",)
+
+    def __init__(self, cell: types.CellType) -> None:
+        self.cell = cell
+
+    @property
+    def contents(self) -> Any:
+        try:
+            return self.cell.cell_contents
+        except ValueError:
+            return _UNBOUND
+
+
+def _bindings(fn: types.FunctionType, seen: set[int]) -> Iterator[_Binding]:
+    """All that a function pickled by value would take along, and what those functions would take in turn."""
+    if id(fn) in seen:
+        return
+    seen.add(id(fn))
+    found = [_Binding(fn, "__code__"), _Binding(fn, "__defaults__"), _Binding(fn, "__kwdefaults__")]
+    found += [_Binding(fn.__globals__, name) for name in _names(fn.__code__)]
+    found += [_Binding(_Cell(cell), "contents") for cell in fn.__closure__ or ()]
+    for binding in found:
+        yield binding
+        value = binding.value
+        if type(value) is types.FunctionType and not _importable(value):
+            yield from _bindings(value, seen)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if type(constant) is types.CodeType:
+            yield from _names(constant)
+
+
+def _importable(value: Any) -> bool:
+    return value.__module__ not in ("__main__", "__mp_main__", None) and "<" not in value.__qualname__
+
+
+_CONSTANT = (
+    type(None), bool, int, float, complex, str, bytes, range, _Unbound, type(Ellipsis),
+    types.ModuleType, types.BuiltinFunctionType, types.FunctionType, types.CodeType, type,
+)  # fmt: skip
+
+
+def _constant(value: Any) -> bool:
+    if type(value) in (tuple, frozenset):
+        return all(_constant(each) for each in value)
+    if type(value) is dict:  # __kwdefaults__, or a global dict: either may change without being bound anew
+        return False
+    return isinstance(value, _CONSTANT)

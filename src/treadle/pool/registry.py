@@ -1,0 +1,54 @@
+"""The pools that are alive, for the two moments that concern them all: the program's end, and a fork."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+# Only `dict` operations that are atomic by themselves: a finalizer may come between any two of them.
+_live: dict[int, tuple[Driver, bool]] = {}
+
+
+def add(driver: Driver, finish: bool) -> None:
+    """From now until `discard`: when the program ends, finish its tasks first (or, without `finish`, drop them)."""
+    _live[id(driver)] = (driver, finish)
+
+
+def discard(driver: Driver) -> None:
+    """It has closed."""
+    _live.pop(id(driver), None)
+
+
+def _at_exit() -> None:
+    """Leaving the program finishes the work, without a ritual.  Leaving it by Ctrl-C ends it."""
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+    drivers = list(_live.values())
+    try:
+        for driver, finish in drivers:
+            if interrupted or not finish:
+                driver.terminate()
+            else:
+                driver.shutdown()
+        for driver, _ in drivers:
+            driver.wait_closed()
+    except BaseException:  # a second thought while the work was being finished: Ctrl-C, most likely
+        for driver, _ in drivers:
+            driver.terminate()
+        raise
+
+
+def _after_fork() -> None:
+    drivers = list(_live.values())
+    _live.clear()
+    for driver, _ in drivers:
+        driver.after_fork()
+
+
+# Runs before the interpreter joins its threads, as concurrent.futures' own hook does.
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,42 @@
+"""Every test has a time-out that dumps all stacks, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from treadle.testing.leaks import no_leaks
+
+# pytest-timeout interrupts a Python that still runs bytecode.  For one that does not, this is the net below: all stacks
+# of all threads from C, then the end.
+LAST_RESORT_SECONDS = 240.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Other programs' temporary files must not look like leaks of ours."""
+    before = tempfile.tempdir
+    tempfile.tempdir = str(tmp_path_factory.mktemp("temporary"))
+    os.environ["TMPDIR"] = tempfile.tempdir
+    yield
+    tempfile.tempdir = before
+
+
+@pytest.fixture(autouse=True)
+def _last_resort(request: pytest.FixtureRequest) -> Iterator[None]:
+    marker = request.node.get_closest_marker("timeout")
+    seconds = max(LAST_RESORT_SECONDS, 2 * marker.args[0] if marker is not None and marker.args else 0)
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing(_last_resort: None) -> Iterator[None]:
+    with no_leaks():
+        yield

@@ -1,0 +1,140 @@
+"""`treadle examples`: every example runs, as its user would run it, and shows what its docstring promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import treadle.examples
+from treadle.cli.examples import find_examples
+from treadle.examples.jobs import fetch, measure
+from treadle.examples.slow_server import slow_server
+
+EXAMPLES = find_examples()
+
+# What must be in the output of each, in this order: regular expressions.
+SHOWS = {
+    "auto_engine": ["waits: threads: .* waiting", "the sum is 780", "computes: processes: .* computing", "the sum is "],
+    "bad_item": [
+        "ValueError: invalid literal",
+        "item 42 was 'forty-two', in worker process \\d+",
+        "in parse",
+        "99 good",
+    ],
+    "callbacks": ["100 callbacks", "328350", "in the main program: True", "in the main program: False"],
+    "closures": ["^1 2 3 4 5 6 7 8 9 10$", "^0 3 6 9 12 15 18 21 24 27$"],
+    "fifty_tasks": [" ".join(f"t-{number}" for number in range(50)), "50 tasks took"],
+    "hanging_item": ["item 2 is fine", "item 3 failed: TaskTimeout: .* 1 s", "item 4 is fine", "item 5 is fine"],
+    "infinite_input": ["^1 4 9 16 25 36 49 64 81 100$", "at most 30: True"],
+    "killed_worker": ["item 6 is fine", "item 7 failed: WorkerDied: .* SIGKILL", "item 8 is fine", "item 19 is fine"],
+    "pool_waits": ["^end$", "task \\d", "task \\d", "task \\d", "now all are done"],
+    "producer_consumer": ["ate bone 0", "ate bone 19", "20 bones, never more than [1-5] waiting"],
+    "resume_job": ["-o out.jsonl$", "killed in the middle: True", "--resume$", "every item once, in order: True"],
+    "retries": ["item 0 came at attempt 2", "item 1 .* 2", "no answer from 2, 3 attempts", "item 3 came at attempt 2"],
+    "two_threads": ["task t1 is done", "task t2 is done", "both took [23]\\.\\d s"],
+    "with_asyncio": ["one: 2666646666700000", "next: 0", "next: 170666346666800000", "the loop went on ticking"],
+}
+
+
+def examples(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "treadle", "examples", *args]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=50)
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_an_example_shows_what_it_promises(name: str, tmp_path: Path) -> None:
+    ran = examples(name, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    head, watch, empty, *shown = ran.stdout.splitlines()
+    assert head == f"{name}: {EXAMPLES[name].shows}"
+    assert watch == f"Watch for: {EXAMPLES[name].watch}"
+    assert empty == ""
+    place = 0
+    text = "\n".join(shown)
+    for pattern in SHOWS[name]:
+        found = re.compile(pattern, re.MULTILINE).search(text, place)
+        assert found, f"{pattern!r} is not in the rest of:\n{text}"
+        place = found.end()
+    assert "Traceback" not in ran.stderr
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_the_list_has_them_all_with_a_line_each(tmp_path: Path) -> None:
+    ran = examples(cwd=tmp_path)
+    assert ran.returncode == 0
+    for example in EXAMPLES.values():
+        assert re.search(rf"^{example.name} +{re.escape(example.shows)}$", ran.stdout, re.MULTILINE)
+    assert not re.search(r"^(demo|jobs|slow_server) ", ran.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=lambda example: example.name)
+def test_an_example_is_short_and_says_what_to_watch_for_in_a_line(example: object) -> None:
+    assert len(example.text.splitlines()) < 40  # type: ignore[attr-defined]
+    assert example.watch.endswith(".")  # type: ignore[attr-defined]
+
+
+def test_a_new_example_is_found_without_any_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "brand_new.py").write_text('"""Something new.\n\nWatch for: it.\n"""\n')
+    (tmp_path / "helper.py").write_text('"""Not an example."""\n')
+    monkeypatch.setattr(treadle.examples, "__path__", [str(tmp_path)])
+    assert list(find_examples()) == ["brand_new"]
+
+
+def test_show_prints_the_program(tmp_path: Path) -> None:
+    assert examples("closures", "--show", cwd=tmp_path).stdout == EXAMPLES["closures"].text
+
+
+def test_an_unknown_name_is_one_sentence(tmp_path: Path) -> None:
+    ran = examples("closure", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr == "treadle examples: there is no example 'closure'; did you mean 'closures'?\n"
+
+
+# -- the functions of the demo ----------------------------------------------------------------------------------------
+
+
+def test_measure_counts_what_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "some.py"
+    path.write_text(
+        "class A:\n"
+        "    def f(self, x):\n"
+        "        if x: return lambda: 1\n"
+        "        elif x + 1: return 2\n"
+        "        else:\n"
+        "            for y in x:\n"
+        "                pass\n"
+        "    async def g(self):\n"
+        "        try: pass\n"
+        "        except E: pass\n"
+    )
+    assert measure(str(path)) == {"bytes": path.stat().st_size, "lines": 10, "functions": 2, "deepest": 4}
+    path.write_text("x = 1\n")
+    assert measure(str(path)) == {"bytes": 6, "lines": 1, "functions": 0, "deepest": 0}
+    path.write_text("x = = 1\n")
+    with pytest.raises(SyntaxError):
+        measure(str(path))
+
+
+def test_fetch_gets_a_page_of_the_slow_server() -> None:
+    with slow_server() as address:
+        page = fetch(f"{address}/2")
+    assert page["status"] == 200
+    assert page["bytes"] == 21
+    assert page["seconds"] >= 0.3
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(120)
+def test_the_demo_shows_both_decisions_and_its_table(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "treadle.examples.demo"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=110)
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"measured\.jsonl.*; processes: \d+ % .* computing", ran.stderr)
+    assert re.search(r"results in pages\.jsonl; threads: \d+ % .* waiting", ran.stderr)
+    assert "every page once" in ran.stdout
+    assert re.search(r"largest file, bytes +│ [\d,]+ +│ \S+\.py", ran.stdout)
+    assert list(tmp_path.iterdir()) == []
