@@ -97,6 +97,11 @@ int core_add_event(PyObject *module, struct core_state *state);
 int core_add_queue(PyObject *module, struct core_state *state);
 extern PyMethodDef core_board_methods[], core_queue_functions[];
 
+/* Make `with` on objects of exactly this type cheap; the functions are called with the bound method, whose object is
+ * core_light_self(). See light.c. */
+PyObject *core_light_self(PyObject *bound);
+int core_light_methods(PyObject *module, PyTypeObject *type, vectorcallfunc enter, vectorcallfunc leave);
+
 /* What conditions need of locks: give up everything (how it was held goes to *held), and take it back in the same way.
  * core_lock_restore gives the lock back in the end whatever interrupts it; -1 if an exception is set (the lock is held
  * all the same, unless waiting for it was a deadlock). */

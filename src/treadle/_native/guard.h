@@ -2,9 +2,12 @@
  * run Python code, attach to the interpreter, allocate Python objects or drop a reference to one.  So a thread that
  * waits for a guard need not let go of the GIL.
  *
- * word: 0 free, else  fork epoch << 2 | 1 (held) or 2 (held, somebody sleeps).
+ * word: 0 free, else  fork epoch << 1 | 1.
  * A guard that carries an older epoch was held by a thread that a fork left behind: it is taken over.  The sections
  * commit by their last store, so what they guard is then as before or after that section.
+ *
+ * Letting go is one plain store.  Whether anybody sleeps is looked up after it without a fence, so a sleeper may be
+ * missed; it sleeps for NAP at most, and the sections last some 20 ns, so that hardly ever happens and costs little.
  *
  * Ranks, outermost first; a thread takes guards only in growing order (asserted with -DTREADLE_DEBUG).
  */
@@ -19,14 +22,16 @@ enum tl_rank { TL_RANK_QUEUE = 1, TL_RANK_REGISTRY = 2 };
 
 struct tl_guard {
     _Atomic uint32_t word;
+    _Atomic uint32_t sleepers; /* 1 if somebody may sleep; a hint, set anew before each sleep */
 };
 
 void tl_guard_wait(struct tl_guard *guard, uint32_t epoch);
+void tl_guard_wake(struct tl_guard *guard);
 
 static inline void tl_guard_enter(struct tl_guard *guard, enum tl_rank rank)
 {
     uint32_t free_word = 0;
-    uint32_t epoch = atomic_load_explicit(&tl_process.forks, memory_order_relaxed) << 2;
+    uint32_t epoch = atomic_load_explicit(&tl_process.forks, memory_order_relaxed) << 1;
 #ifdef TREADLE_DEBUG
     struct tl_self *self = tl_self_here;
     if (self != NULL) {
@@ -44,14 +49,14 @@ static inline void tl_guard_enter(struct tl_guard *guard, enum tl_rank rank)
 
 static inline void tl_guard_leave(struct tl_guard *guard)
 {
-    /* SYNC POINT: guard (release) */
-    uint32_t old = atomic_exchange_explicit(&guard->word, 0, memory_order_release);
 #ifdef TREADLE_DEBUG
     if (tl_self_here != NULL)
         tl_self_here->guard_rank = 0;
 #endif
-    if ((old & 3) == 2)
-        os_wake_private(&guard->word, 1);
+    /* SYNC POINT: guard (release) */
+    atomic_store_explicit(&guard->word, 0, memory_order_release);
+    if (__builtin_expect(atomic_load_explicit(&guard->sleepers, memory_order_relaxed), 0))
+        tl_guard_wake(guard);
 }
 
 #endif

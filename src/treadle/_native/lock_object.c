@@ -345,8 +345,29 @@ static PyType_Spec lock_spec = {
     .slots = lock_slots,
 };
 
+static PyObject *light_enter(PyObject *bound, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    (void)args;
+    if (PyVectorcall_NARGS(nargsf) != 0 || kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError, "__enter__() takes no arguments");
+        return NULL;
+    }
+    return lock_enter(core_light_self(bound), NULL);
+}
+
+static PyObject *light_exit(PyObject *bound, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    if (kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError, "__exit__() takes no keyword arguments");
+        return NULL;
+    }
+    return lock_exit(core_light_self(bound), args, PyVectorcall_NARGS(nargsf));
+}
+
 int core_add_lock(PyObject *module, struct core_state *state)
 {
     state->lock_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &lock_spec, NULL);
-    return state->lock_type == NULL ? -1 : PyModule_AddType(module, state->lock_type);
+    if (state->lock_type == NULL || core_light_methods(module, state->lock_type, light_enter, light_exit) < 0)
+        return -1;
+    return PyModule_AddType(module, state->lock_type);
 }
