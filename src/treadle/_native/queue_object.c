@@ -21,6 +21,7 @@ struct queue_object {
     uint32_t getters, putters, joiners; /* waits that have registered */
     bool getters_told, putters_told;    /* all of them were claimed, and none has registered since */
     bool lifo, closed;
+    bool usable; /* neither closed nor open */
     bool plain; /* the class has no put() or get() of its own, which put_nowait() and get_nowait() would have to call */
     _Atomic bool open;   /* the Python methods serve; never taken back */
     _Atomic int64_t maxsize;
@@ -383,12 +384,48 @@ static PyObject *get(PyObject *op, int64_t timeout)
     }
 }
 
+/* There is room, and nobody needs to hear of it. */
+static inline bool put_quickly(struct queue_object *self, PyObject *item)
+{
+    bool done = false;
+    tl_guard_enter(&self->guard, TL_RANK_QUEUE);
+    if (__builtin_expect(self->count < self->room && self->usable && self->getters == 0 && !full(self), 1)) {
+        self->ring[(self->head + self->count) & (self->room - 1)] = Py_NewRef(item);
+        self->count++;
+        self->unfinished++;
+        done = true;
+    }
+    tl_guard_leave(&self->guard);
+    if (done)
+        listeners_tell(&self->listeners);
+    return done;
+}
+
+/* There is an item, and nobody waits for its room. */
+static inline PyObject *get_quickly(struct queue_object *self)
+{
+    PyObject *item = NULL;
+    tl_guard_enter(&self->guard, TL_RANK_QUEUE);
+    if (__builtin_expect(self->count > 0 && self->putters == 0 && !self->lifo && self->room <= 1024, 1)) {
+        item = self->ring[self->head];
+        self->head = (self->head + 1) & (self->room - 1);
+        self->count--;
+    }
+    tl_guard_leave(&self->guard);
+    if (item != NULL)
+        listeners_tell(&self->listeners);
+    return item;
+}
+
 static PyObject *queue_put(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *item;
     int64_t timeout = -1;
-    if (nargs == 1 && kwnames == NULL)
+    if (nargs == 1 && kwnames == NULL) {
+        if (put_quickly((struct queue_object *)op, args[0]))
+            Py_RETURN_NONE;
         return put(op, args[0], -1);
+    }
     if (block_args(atomic_load(&((struct queue_object *)op)->maxsize) > 0, args, nargs, kwnames, 1, &item, &timeout) < 0)
         return NULL;
     return put(op, item, timeout);
@@ -398,8 +435,10 @@ static PyObject *queue_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs
 {
     PyObject *item;
     int64_t timeout = -1;
-    if (nargs == 0 && kwnames == NULL)
-        return get(op, -1);
+    if (nargs == 0 && kwnames == NULL) {
+        item = get_quickly((struct queue_object *)op);
+        return item != NULL ? item : get(op, -1);
+    }
     return block_args(true, args, nargs, kwnames, 0, &item, &timeout) < 0 ? NULL : get(op, timeout);
 }
 
@@ -540,6 +579,7 @@ static PyObject *queue_shutdown(PyObject *op, PyObject *args, PyObject *kwargs)
     open = self->open;
     if (!open) {
         self->closed = true;
+        self->usable = false;
         if (immediate) {
             ring = self->ring;
             room = self->room;
@@ -582,6 +622,7 @@ static PyObject *queue_open(PyObject *op, PyObject *Py_UNUSED(ignored))
     closed = self->closed;
     if (!was) {
         self->open = true;
+        self->usable = false;
         self->ring = NULL;
         self->room = self->head = self->count = 0;
         tell_everybody(self, me);
@@ -674,6 +715,7 @@ static PyObject *queue_setup(PyObject *op, PyObject *args)
         return NULL;
     self->maxsize = maxsize;
     self->lifo = lifo != 0;
+    self->usable = true;
     self->plain = plain != 0;
     Py_RETURN_NONE;
 }
