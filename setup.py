@@ -36,7 +36,9 @@ def flags():
 class Build(build_ext):
     def run(self):
         if not sys.platform.startswith("linux"):
-            sys.exit(f"treadle can't be built here: its native core needs Linux (futex, memfd), and this is {sys.platform}.")
+            sys.exit(
+                f"treadle can't be built here: its native core needs Linux (futex, memfd), and this is {sys.platform}."
+            )
         super().run()
 
     def build_extension(self, extension):

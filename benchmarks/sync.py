@@ -142,7 +142,9 @@ def four_by_four(q: Any) -> Work:
 def rows() -> list[Row]:
     """The rows of the issue that asked for this part."""
 
-    def pair(title: str, count: int, name: str, shape: Callable[[Any], Work], *more: Contestant, share: float = 1) -> Row:
+    def pair(
+        title: str, count: int, name: str, shape: Callable[[Any], Work], *more: Contestant, share: float = 1
+    ) -> Row:
         return Row(
             title,
             count,

@@ -1,8 +1,8 @@
 """Drop-in for the standard library's `threading`: the same names and contract, with locks that know their owner.
 
 Beyond it: a deadlock raises `DeadlockError` instead of hanging; `Thread.result`, `.exception` and `.interrupt`;
-`Lock(name=...)`; `RWLock`; and what newer Pythons have (`RLock.locked`, `Thread(context=...)`, `serialize_iterator`, ...)
-on all of them.
+`Lock(name=...)`; `RWLock`; and what newer Pythons have (`RLock.locked`, `Thread(context=...)`, `serialize_iterator`,
+...) on all of them.
 
 Names that are not listed here, and assignments to them (``threading.excepthook = ...``), go to the standard library's
 module, so both see the same threads.
@@ -53,11 +53,12 @@ from treadle.sync import (
 __all__ = [
     "get_ident", "get_native_id", "active_count", "current_thread", "enumerate", "main_thread", "TIMEOUT_MAX",
     "Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "BrokenBarrierError",
-    "Thread", "Timer", "ThreadError", "local", "stack_size", "excepthook", "ExceptHookArgs",
+    "Thread", "Timer", "ThreadError", "local", "stack_size", "ExceptHookArgs",
     "settrace", "gettrace", "setprofile", "getprofile",
     "serialize_iterator", "synchronized_iterator", "concurrent_tee",
     "RWLock", "DeadlockError", "DeadlockWarning", "Interrupted",
 ]  # fmt: skip
+__all__ += ["excepthook"]  # noqa: F822 - not imported: assignments to it must reach the standard library's module
 __all__ += [name for name in ("settrace_all_threads", "setprofile_all_threads") if hasattr(_stdlib, name)]
 _CRLock = RLock
 

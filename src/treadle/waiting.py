@@ -11,7 +11,6 @@ from concurrent.futures import Future
 from typing import Any
 
 from treadle._native._core import Event, LocalQueue
-from treadle.sync.thread import Thread
 
 __all__ = ["wait"]
 
@@ -38,8 +37,8 @@ def wait(*things: Any, timeout: float | None = None) -> list[Any]:
         found = _ready(things, sources)
         if found or timeout == 0:
             return found
-        for source in sources:
-            stops.append(source.watch(changed.set))
+        for source in sources:  # one by one: those that are watched already must be let go if the next one fails
+            stops += [source.watch(changed.set)]
         while True:
             changed.clear()
             found = _ready(things, sources)
@@ -134,7 +133,7 @@ class _ThreadSource(_Source):
 
 
 class _DescriptorSource(_Source):
-    """A descriptor (of a process: its sentinel): another thread polls it, together with a pipe that ends the polling."""
+    """A descriptor (of a process: its sentinel).  A thread polls it, together with a pipe that ends the polling."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -176,7 +175,7 @@ def _source(thing: Any) -> _Source:
     if isinstance(thing, _threading.Thread):
         if thing.ident is None:
             raise RuntimeError(f"wait() for a thread that was not started: {thing.name}")
-        return _EventSource(thing._over) if type.__instancecheck__(Thread, thing) else _ThreadSource(thing)
+        return _EventSource(own) if isinstance(own := getattr(thing, "_over", None), Event) else _ThreadSource(thing)
     descriptor = getattr(thing, "sentinel", None) if not isinstance(thing, int) else thing
     if isinstance(descriptor, int):
         return _DescriptorSource(descriptor)

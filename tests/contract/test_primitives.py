@@ -219,8 +219,7 @@ def test_barrier_lets_each_round_through(threading: ModuleType) -> None:
     rounds: list[int] = []
 
     def work() -> None:
-        for _ in range(50):
-            rounds.append(barrier.wait())
+        rounds.extend(barrier.wait() for _ in range(50))
 
     end(*[start(work) for _ in range(4)])
     assert len(acted) == 50

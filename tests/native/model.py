@@ -64,7 +64,7 @@ class Model:
             FREE, tuple(Thread(left=rounds, tries=gives_up) for _ in range(threads)), frozenset(), kills, 0
         )
 
-    # -- the explorer -----------------------------------------------------------------------------------------------------
+    # -- the explorer
 
     def check(self) -> int:
         """Explore all; AssertionError if something is wrong.  The number of states."""
@@ -106,10 +106,10 @@ class Model:
 
     @staticmethod
     def put(state: State, i: int, thread: Thread, word: Word | None = None, **others) -> State:
-        threads = state.threads[:i] + (thread,) + state.threads[i + 1 :]
+        threads = (*state.threads[:i], thread, *state.threads[i + 1 :])
         return replace(state, threads=threads, word=state.word if word is None else word, **others)
 
-    # -- the protocol -----------------------------------------------------------------------------------------------------
+    # -- the protocol
 
     def step(self, state: State, i: int, t: Thread):
         me, word, put = i + 1, state.word, self.put
@@ -132,12 +132,9 @@ class Model:
 
         elif t.at == "look_cas":
             seen = t.word
-            if not seen.owner and (t.entitled or not seen.reserved):
-                if word == seen:
-                    yield put(state, i, replace(t, at="withdraw_got"), Word(me, waited=True))
-                else:
-                    yield put(state, i, replace(t, word=word))
-            elif seen.owner and seen.owner - 1 in state.dead and t.entitled:  # a slice is over: recover
+            if (not seen.owner and (t.entitled or not seen.reserved)) or (
+                seen.owner and seen.owner - 1 in state.dead and t.entitled
+            ):
                 if word == seen:
                     yield put(state, i, replace(t, at="withdraw_got"), Word(me, waited=True))
                 else:

@@ -13,9 +13,10 @@ SKIPS: dict[str, dict[str, str]] = {
     },
     "test_threading": {
         "EventTests.test_at_fork_reinit": "looks at Event._cond: ours is one word, without a condition in it",
-        "MiscTestCase.test__all__": "compares __all__ with what has __module__ 'threading'; tests/contract/test_faces.py "
-        "checks that ours has every name",
-        "ThreadTests.test_import_from_another_thread": "is about a program that has not imported threading yet; ours has",
+        "MiscTestCase.test__all__": "compares __all__ with what has __module__ 'threading'; our own "
+        "tests/contract/test_faces.py checks that every name is there",
+        "ThreadTests.test_import_from_another_thread": "is about a program that has not imported "
+        "threading yet; ours has",
         "ThreadTests.test_no_refcycle_through_target": "Thread.exception() keeps the exception and hence its frames, "
         "which here refer to the thread; the garbage collector frees them",
     },

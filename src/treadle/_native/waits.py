@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from os import getpid, readlink
+from os import getpid
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def board_of(pid: int) -> str:
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             try:
-                target = readlink(entry)
+                target = str(entry.readlink())
             except OSError:
                 continue
             if target.startswith("/memfd:treadle-board"):

@@ -1,14 +1,16 @@
 """Queues for the threads (and event loops) of one process.
 
-Most operations are in C (`_core.LocalQueue`).  A queue whose class overrides `_init`, `_put`, `_get` or `_qsize`, or whose
-insides somebody reaches for (`mutex`, `queue`, `not_empty`, ...), is *open*: it then works on Python objects under a
-lock, as the standard library's does, with the same results, only slower.
+Most operations are in C (`_core.LocalQueue`).  A queue whose class overrides `_init`, `_put`, `_get` or `_qsize`, or
+whose insides somebody reaches for (`mutex`, `queue`, `not_empty`, ...), is *open*: it then works on Python objects
+under a lock, as the standard library's does, with the same results, only slower.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -18,11 +20,11 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from treadle._native import _core
 from treadle._native._core import Condition, LocalQueue, Lock
 
-try:
+if sys.version_info >= (3, 13):
     from queue import ShutDown
-except ImportError:  # Python 3.11 and 3.12
+else:
 
-    class ShutDown(Exception):  # type: ignore[no-redef]  # noqa: N818 - the standard library's name
+    class ShutDown(Exception):
         """Raised by put and get of a queue that was shut down."""
 
     ShutDown.__module__ = "treadle.queue"
@@ -117,10 +119,8 @@ class _Common(LocalQueue, Generic[T]):
         changed = asyncio.Event()
 
         def listener() -> None:  # in the thread that changed the queue
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop was closed, and with it whoever waited
                 loop.call_soon_threadsafe(changed.set)
-            except RuntimeError:  # the loop was closed, and with it whoever waited
-                pass
 
         self._listen(listener)
         try:
@@ -132,9 +132,6 @@ class _Common(LocalQueue, Generic[T]):
                     await changed.wait()
         finally:
             self._unlisten(listener)
-
-    def __class_getitem__(cls, item: Any) -> Any:
-        return super().__class_getitem__(item)
 
     def __repr__(self) -> str:
         name = type(self).__qualname__
@@ -235,7 +232,7 @@ class Queue(_Common[T]):
     def _closed(self) -> bool:
         return bool(self.__dict__["is_shutdown"]) if self._is_open else self._native_closed
 
-    # -- the hooks of an open queue: called with the mutex held ---------------------------------------------------------
+    # -- the hooks of an open queue: called with the mutex held
 
     def _init(self, maxsize: int) -> None:
         self.__dict__["queue"] = deque()
@@ -250,7 +247,7 @@ class Queue(_Common[T]):
         item: T = self.__dict__["queue"].popleft()
         return item
 
-    # -- an open queue ---------------------------------------------------------------------------------------------------
+    # -- an open queue
 
     def _open_up(self) -> None:
         with _opening:

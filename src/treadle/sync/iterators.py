@@ -14,7 +14,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class serialize_iterator(Generic[T]):  # noqa: N801 - the standard library's name
+class serialize_iterator(Generic[T]):
     """An iterator over `iterable` whose steps are taken one at a time, whichever thread asks.
 
     A generator's `send`, `throw` and `close` are serialized with them.  Thread-safe; for one process.

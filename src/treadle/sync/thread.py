@@ -59,7 +59,7 @@ class Thread(_threading.Thread, metaclass=_ThreadType):
         super().__init_subclass__(**kwargs)
         run = cls.__dict__.get("run")
         if callable(run):
-            cls.run = _keeping(run)  # type: ignore[method-assign]
+            cls.run = _keeping(run)  # type: ignore[assignment, method-assign]
 
     def run(self) -> None:
         """Call the target; what it returns is the thread's result.  A subclass may do something else here."""
@@ -128,7 +128,7 @@ class Thread(_threading.Thread, metaclass=_ThreadType):
         return self._error
 
     def interrupt(self) -> None:
-        """Raise `Interrupted` in the thread: at once if it is in a wait of treadle, else at its next Python instruction.
+        """Raise `Interrupted` in the thread: at once if it is in a wait of treadle, else at its next instruction.
 
         A call into C that doesn't come back to Python can't be interrupted.  Nothing happens if the thread has ended.
         RuntimeError if it was not started.
@@ -137,7 +137,10 @@ class Thread(_threading.Thread, metaclass=_ThreadType):
 
 
 def interrupt(thread: _threading.Thread, kind: type[BaseException] = Interrupted) -> bool:
-    """Raise `kind` in any thread of this process; `Thread.interrupt` tells when it takes effect.  False if it has ended."""
+    """Raise `kind` in any thread of this process; `Thread.interrupt` tells when it takes effect.
+
+    False if the thread has ended; RuntimeError if it was not started.
+    """
     if thread.ident is None:
         raise RuntimeError("cannot interrupt a thread that was not started")
     if not thread.is_alive():
