@@ -146,28 +146,32 @@ def test_interrupt_between_instructions() -> None:
 
 def test_an_interrupt_is_delivered_once() -> None:
     """Many times, at every moment of a short wait: each interrupt is seen exactly once."""
-    seen, sent, stop = [0], [0], [False]
+    seen, sent, stop, armed = [0], [0], [False], [False]
     event = threading.Event()
-    ready = plain.Event()
 
     def work() -> None:
         while not stop[0]:
             try:
-                ready.set()
                 while not stop[0]:
+                    armed[0] = True
                     event.wait(0.0005)
             except Interrupted:
                 seen[0] += 1
 
+    def until(condition) -> None:
+        limit = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < limit
+            time.sleep(0)
+
     thread = run(work)
-    ready.wait(10)
     deadline = time.monotonic() + 1
     while time.monotonic() < deadline:
+        armed[0] = False
+        until(lambda: armed[0])  # it is inside its try statement again
         sent[0] += 1
         thread.interrupt()
-        until = time.monotonic() + 10
-        while seen[0] < sent[0] and time.monotonic() < until:
-            time.sleep(0)
+        until(lambda: seen[0] >= sent[0])
         assert seen[0] == sent[0]
     stop[0] = True
     thread.join(10)

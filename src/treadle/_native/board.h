@@ -19,6 +19,7 @@ typedef uint64_t tl_token;
 
 /* state = episode << 3 | phase.  The episode changes with each wait, so a compare-and-swap on the state can only
  * ever touch the wait that it has looked at. */
+/* An interrupted wait may still be claimed; the interrupt itself is the exception that its thread then finds. */
 enum tl_phase { TL_IDLE = 0, TL_WAITING = 1, TL_NOTIFIED = 2, TL_INTERRUPTED = 3 };
 #define TL_PHASE_OF(state) ((state) & 7u)
 

@@ -24,15 +24,10 @@ uint32_t tl_publish(uint32_t record, uint64_t object, uint32_t flags, uint64_t t
 enum tl_phase tl_withdraw(uint32_t record, uint32_t state)
 {
     struct tl_hot *hot = &tl_board.hot[record];
-    uint32_t expected = state, idle = (state & ~7u) | TL_IDLE;
-    /* SYNC POINT: claim. Either this or one claimer's exchange succeeds, never both. */
-    if (atomic_compare_exchange_strong(&hot->state, &expected, idle)) {
-        atomic_store_explicit(&hot->edge, 0, memory_order_release);
-        return TL_WAITING;
-    }
-    atomic_store(&hot->state, idle);
+    /* SYNC POINT: claim. A claimer's exchange comes before this one, which then tells of it, or it fails. */
+    uint32_t old = atomic_exchange(&hot->state, (state & ~7u) | TL_IDLE);
     atomic_store_explicit(&hot->edge, 0, memory_order_release);
-    return (enum tl_phase)TL_PHASE_OF(expected);
+    return (enum tl_phase)TL_PHASE_OF(old);
 }
 
 enum os_wake tl_park(uint32_t record, uint32_t state, int64_t ns)
@@ -61,7 +56,7 @@ static bool waits_for(uint32_t number, uint64_t object, uint32_t flags, struct c
     struct tl_hot *hot = &tl_board.hot[number];
     /* SYNC POINT: publish (load) */
     uint32_t state = atomic_load(&hot->state);
-    if (TL_PHASE_OF(state) != TL_WAITING)
+    if (TL_PHASE_OF(state) != TL_WAITING && TL_PHASE_OF(state) != TL_INTERRUPTED)
         return false;
     if (atomic_load_explicit(&hot->object, memory_order_acquire) != object)
         return false;

@@ -18,7 +18,7 @@
 /* Publish an episode in the record, and return its state: episode << 3 | TL_WAITING. */
 uint32_t tl_publish(uint32_t record, uint64_t object, uint32_t flags, uint64_t ticket);
 uint64_t tl_ticket(void);
-/* End the episode.  The phase that it had come to: TL_WAITING means that nobody claimed it. */
+/* End the episode.  The phase that it had come to: TL_NOTIFIED means that somebody claimed it. */
 enum tl_phase tl_withdraw(uint32_t record, uint32_t state);
 /* Sleep while the record's state is the given one. */
 enum os_wake tl_park(uint32_t record, uint32_t state, int64_t ns);

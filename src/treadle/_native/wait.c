@@ -103,16 +103,12 @@ static bool interrupt_pending(void)
 static enum wait_result raise_interrupted(struct waiting *w)
 {
     PyThreadState *tstate = PyThreadState_Get();
-    PyObject *pending = (PyObject *)tstate->async_exc;
-    Py_XINCREF(pending);
+    PyObject *kind = Py_XNewRef((PyObject *)tstate->async_exc);
     PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), NULL); /* it is raised here, not once more later */
-    if (pending == NULL)
-        pending = Py_XNewRef(w->state->interrupted);
-    if (pending != NULL)
-        PyErr_SetNone(pending);
-    else
-        PyErr_SetNone(PyExc_KeyboardInterrupt);
-    Py_XDECREF(pending);
+    if (kind == NULL)
+        kind = Py_XNewRef(w->state->interrupted);
+    PyErr_SetNone(kind != NULL ? kind : PyExc_KeyboardInterrupt);
+    Py_XDECREF(kind);
     return WAIT_ERROR;
 }
 
@@ -288,8 +284,14 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
             continue;
         }
         if (state_now == ((w.episode & ~7u) | TL_INTERRUPTED)) {
-            finish(&w, WAIT_ERROR, false);
-            return raise_interrupted(&w);
+            attach(&w);
+            if (interrupt_pending()) {
+                finish(&w, WAIT_ERROR, false);
+                return raise_interrupted(&w);
+            }
+            /* The exception was raised between this wait and the one before: the interrupter came late. */
+            atomic_compare_exchange_strong(&hot_of(&w)->state, &state_now, w.episode);
+            continue;
         }
         if (state_now != w.episode) { /* a sweeper that was stopped long ago cleared the record: wait anew */
             publish(&w);
