@@ -117,17 +117,14 @@ def test_one_getter_dies_another_gets_it() -> None:
             time.sleep(0)
         plain.Thread(target=first.interrupt).start()
         q.put("item")
-        got = [thread for thread in (first, second) if thread.native_id]
-        assert got
-        while first.is_alive():
+        limit = time.monotonic() + 10
+        while not q.empty():  # the item doesn't lie there while somebody waits for it
+            assert time.monotonic() < limit
             time.sleep(0)
-        if first.exception(10) is not None:
-            assert second.result(10) == "item"
-        else:
+        if first.exception(10) is None:
             assert first.result(10) == "item"
-            q.put("other")
-            second.join(10)
-        assert not second.is_alive()
+        q.put("other")  # for the second, unless the first was interrupted in its wait and the item went on to it
+        assert second.result(10) in ("item", "other")
 
 
 def test_reaching_inside_drops_nothing_under_load() -> None:
