@@ -86,7 +86,7 @@ def main() -> int:
     from skips import skips_for
 
     if options.module == "lock_tests":
-        import locks_under_test as module
+        import lock_classes as module
     else:
         module = importlib.import_module(f"test.{options.module}")
     skips = skips_for(options.module)
