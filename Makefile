@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 .PHONY: demo test check bench clean asan tsan
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m treadle.examples.demo
+	@$(BIN)/python -m treadle.examples.demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -40,15 +40,16 @@ tsan: $(VENV)/.installed-dev
 		$(PYTHON_TSAN) -m pytest -q -m "not heavy" -p no:cacheprovider $(SANITIZED_TESTS)
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/pip install -q -e .
-	touch $@
+	@$(BIN)/pip install -q -e .
+	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
-	$(BIN)/pip install -q -e '.[dev]'
-	touch $@
+	@$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -93,9 +93,8 @@ def rows(path: str | Path) -> list[dict[str, Any]]:
 @contextmanager
 def running(*args: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A running `treadle map`; at the end nothing of it is left, or the test fails."""
-    process = subprocess.Popen(
-        command(*args), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
-    )
+    options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, **options}
+    process = subprocess.Popen(command(*args), start_new_session=True, **options)
     try:
         yield process
     finally:
@@ -194,6 +193,34 @@ def test_a_signal_ends_the_job_at_once_in_one_line(folder: Path, engine: str, si
     assert "2 results are in out, and --resume goes on from there" in errors
     assert took < 2, "half a second is meant; the rest is for a busy machine"
     assert [row["index"] for row in rows("out")] == [0, 1]
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_module_is_imported(folder: Path, signum: int, code: int) -> None:
+    (folder / "slow_module.py").write_text("import jobs\njobs.blocks(2)\n")
+    with running("slow_module:f", "jobs.py", "-o", "out") as process:
+        wait_for(Path("blocked").exists, process)
+        process.send_signal(signum)
+        _, errors = process.communicate(timeout=10)
+    why = "interrupted" if signum == signal.SIGINT else "stopped by SIGTERM"
+    assert (process.returncode, errors) == (code, f"treadle map: {why} before there was a result\n")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("engine", ["auto", "threads", "processes"])
+def test_an_input_that_pauses_does_not_hold_back_results_nor_the_end(folder: Path, engine: str) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with running("jobs:double", "-", "--no-progress", "--engine", engine, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in range(3):
+            process.stdin.write(f"{number}\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["result"] == 2 * number, "before the next one is asked for"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130, "though it waits for input"
+        assert process.stderr is not None
+        assert process.stderr.read() == "treadle map: interrupted after 3 results\n"
 
 
 def test_ctrl_c_from_the_terminal_reaches_every_process_and_is_still_one_line(folder: Path) -> None:

@@ -68,17 +68,17 @@ def test_default_window_is_small_at_first(engine: str) -> None:
 def test_the_window_has_a_largest_size() -> None:
     taken: list[int] = []
     with treadle.map(work.square, counting(taken), engine="threads", workers=2) as results:
-        for i in range(50):
+        for _ in range(50):
             next(results)
             # Let the workers finish what there is before the next is read, so that they run dry each time.
             deadline = time.monotonic() + 5
             while (stats := results.stats()) and stats.done < len(taken) and time.monotonic() < deadline:
                 time.sleep(0.001)
-        assert len(taken) <= i + 1 + LARGEST
+        assert len(taken) <= 50 + LARGEST
 
 
 def test_a_slow_source_does_not_hold_back_results(engine: str) -> None:
-    """What is there is handed out although the source has no more for now."""
+    """With `prefetch`, what is there is handed out although the source has no more for now."""
     release = threading.Event()
 
     def source() -> Iterator[int]:
@@ -88,7 +88,7 @@ def test_a_slow_source_does_not_hold_back_results(engine: str) -> None:
         assert release.wait(20)
         yield 4
 
-    results = treadle.map(work.square, source(), engine=engine, workers=2)
+    results = treadle.map(work.square, source(), engine=engine, workers=2, prefetch=True)
     got: list[int] = []
     arrived = threading.Semaphore(0)
 
@@ -209,10 +209,9 @@ def test_source_that_raises_in_the_middle(engine: str) -> None:
         raise LookupError("the source is dry")
 
     for on_error in ("raise", "return", "skip"):
-        got = []
+        got: list[int] = []
         with pytest.raises(LookupError, match="the source is dry"):
-            for result in treadle.map(work.square, source(), engine=engine, on_error=on_error):  # type: ignore[arg-type]
-                got.append(result)
+            got.extend(treadle.map(work.square, source(), engine=engine, on_error=on_error))  # type: ignore[arg-type]
         assert got == [i * i for i in range(10)], "what came before it is delivered before it"
 
 
@@ -246,8 +245,7 @@ def test_raise_ends_the_iteration(engine: str) -> None:
     results = treadle.map(work.fail_on_three, range(10), engine=engine)
     got = []
     with pytest.raises(ValueError) as caught:
-        for result in results:
-            got.append(result)
+        got.extend(results)
     assert got == [0, 1, 2]
     info = treadle.failure(caught.value)
     assert info is not None and (info.item, info.index, info.attempts) == (3, 3, 1)
@@ -302,8 +300,7 @@ def stop(x: int) -> int:
 def test_stop_iteration_of_a_task_does_not_end_the_results(engine: str) -> None:
     got = []
     with pytest.raises(RuntimeError, match="StopIteration") as caught:
-        for x in treadle.map(stop, range(5), engine=engine):
-            got.append(x)
+        got.extend(treadle.map(stop, range(5), engine=engine))
     assert got == [0, 1]
     info = treadle.failure(caught.value)
     assert info is not None and info.item == 2

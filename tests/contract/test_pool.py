@@ -86,7 +86,7 @@ def test_not_callable(pools: MakeExecutor) -> None:
 
 
 def test_options_take_no_keyword_of_the_function(pools: MakeExecutor) -> None:
-    keywords = dict(timeout="t", retries="r", fn="f")
+    keywords = {"timeout": "t", "retries": "r", "fn": "f"}
     with pools() as pool:
         assert pool.options(timeout=20, retries=1).submit(work.echo, **keywords).result(10) == ((), keywords)
 

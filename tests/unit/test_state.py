@@ -422,6 +422,20 @@ def test_one_worker_never_holds_two_started_tasks() -> None:
     assert max(len(world.inbox), 1) == 1
 
 
+def test_after_a_decision_nobody_is_given_more_than_the_new_quota() -> None:
+    world = World(2, 2)
+    tasks = [make_task() for _ in range(2)]
+    world.tasks += tasks
+    world.tell(brain.Submit(tasks))
+    for _ in range(2):
+        world.ready()
+    first = next(worker for worker in world.inbox if world.inbox[worker])
+    world.begin(first)
+    world.finish(first, RETURNED, 1e-6)  # so batches may grow
+    world.tell(brain.Limit(1, None, False))  # and now nothing is known any more; `tell` validates
+    world.drain()
+
+
 def test_kinds_of_worker_states_are_what_the_picture_says() -> None:
     world = World(1)
     world.tell(brain.Submit([make_task()]))

@@ -12,6 +12,9 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (`sys.argv` by default) and return the exit code."""
-    from treadle.cli.app import run
+    try:
+        from treadle.cli.app import run
 
-    return run(argv)
+        return run(argv)
+    except KeyboardInterrupt:
+        return 130

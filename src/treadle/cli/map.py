@@ -17,7 +17,7 @@ from treadle.cli.job.loop import Job, Tally
 from treadle.cli.job.sink import Files, Sink, open_sink
 from treadle.cli.job.source import Lines, Paths, Source
 from treadle.cli.job.stops import Stopped, Stops
-from treadle.cli.job.target import find
+from treadle.cli.job.target import Target, find
 from treadle.cli.problems import OK, SOME_FAILED, STUCK, Problem, Refusal
 from treadle.progress import Progress, duration_text, rate_text
 
@@ -68,30 +68,22 @@ def command(
     Exit codes: 0 all well, 1 some items failed, 2 usage, 3 the job could not go on (for example, the disk is full),
     130 Ctrl-C, 143 SIGTERM.
     """
-    import treadle
-
     if resume and overwrite:
         raise Refusal("--resume goes on with what is there and --overwrite deletes it: choose one")
+    how: dict[str, Any] = {
+        "engine": engine, "workers": workers, "ordered": ordered, "timeout": timeout, "retries": retries,
+    }  # fmt: skip
     stops, screen = Stops(), _Screen()
+    tally, sink = Tally(), None
     with stops.installed(), contextlib.ExitStack() as files:
-        function = find(target)
-        source = files.enter_context(contextlib.closing(_source(input_, patterns, form, output)))
-        if output is not None and source.is_file(Path(output)):
-            raise Refusal(f"{output} is the input; the output must be another file")
-        sink = open_sink(output, resume=resume, overwrite=overwrite, note=screen.note)
-        files.enter_context(contextlib.closing(sink))
-
-        def start(items: Iterator[Any]) -> Any:
-            options: dict[str, Any] = {"engine": engine, "workers": workers, "timeout": timeout, "retries": retries}
-            try:
-                # A pipe or a socket may take its time for a line: what is done meanwhile is written meanwhile.
-                slow = not source.again
-                return treadle.map(function, items, ordered=ordered, on_error="return", prefetch=slow, **options)
-            except ValueError as error:
-                raise Refusal(str(error))
-
-        job = Job(source, sink, start, sort=ordered)
         try:
+            function = find(target)
+            source = files.enter_context(contextlib.closing(_source(input_, patterns, form, output)))
+            if output is not None and source.is_file(Path(output)):
+                raise Refusal(f"{output} is the input; the output must be another file")
+            sink = open_sink(output, resume=resume, overwrite=overwrite, note=screen.note)
+            files.enter_context(contextlib.closing(sink))
+            job = Job(source, sink, lambda items: _start(function, items, source, how), tally, sort=ordered)
             job.prepare()
             if progress is None:  # not where the results are shown
                 progress = output is not None or sys.stdout is None or not sys.stdout.isatty()
@@ -100,7 +92,7 @@ def command(
             job.run(screen, stops)
         except Stopped as stop:
             screen.close()
-            screen.note(f"treadle map: {_stopped(stop, job.tally, output)}")
+            screen.note(f"treadle map: {_stopped(stop, tally, output)}")
             return stop.code
         except BrokenPipeError:
             return _BROKEN_PIPE
@@ -110,9 +102,20 @@ def command(
             raise
         finally:
             screen.close()
-        if progress or job.tally.failed:
-            screen.note(f"treadle map: {_summary(job.tally, output)}")
-        return SOME_FAILED if job.tally.failed else OK
+        if progress or tally.failed:
+            screen.note(f"treadle map: {_summary(tally, output)}")
+        return SOME_FAILED if tally.failed else OK
+
+
+def _start(function: Target, items: Iterator[Any], source: Source, how: dict[str, Any]) -> Any:
+    """The iterator over the outcomes.  Raises Refusal for options that the pool does not take."""
+    import treadle
+
+    pauses = not source.again  # a pipe may pause: that must not hold back the results that are there
+    try:
+        return treadle.map(function, items, on_error="return", prefetch=pauses, **how)
+    except ValueError as error:
+        raise Refusal(str(error))
 
 
 class _Screen:
@@ -177,6 +180,8 @@ def _summary(tally: Tally, output: str | None) -> str:
 def _stopped(stop: Stopped, tally: Tally, output: str | None) -> str:
     """Why a job ended early, and what there is."""
     why = "interrupted" if stop.code == 128 + signal.SIGINT else f"stopped by {stop}"
+    if not tally.done + tally.skipped:
+        return f"{why} before there was a result"
     if output is None:
         return f"{why} after {tally.done:,} results"
     return f"{why}; {tally.done + tally.skipped:,} results are in {output}, and --resume goes on from there"

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..errors import PoolClosed
-from . import registry
 from . import state as brain
 from .engines.base import Engine, Look
 from .failures import Exit
 from .reactor import Reactor
 from .state import Event, Instruction, Result, State
 from .task import CANCELLED, DONE, Task
+from .waits import in_main_thread, wait
 
 # Seconds.  Where a worker has work for longer than that, its results are collected for so long: one wake-up then
 # serves many small tasks, and nobody who waits notices.
@@ -34,19 +34,17 @@ EngineFactory = Callable[["Driver", Reactor], Engine]
 TERMINATE_SECONDS = 1.0  # how long the orderly way to kill everything may take before the other one is taken
 
 
-def _may_be_interrupted() -> bool:
-    """Is this the thread in which a signal handler may raise, between any two steps?
-
-    It must not hold a lock of ours then, nor have decided something and not done it.  So what the main thread wants
-    is posted, which is one atomic step, and the reactor's thread does it.
-    """
-    return threading.get_ident() == threading.main_thread().ident
-
-
 class Driver:
-    """A brain, an engine and a reactor.  Every method may be called from any thread."""
+    """A brain, an engine and a reactor.  Every method may be called from any thread.
 
-    def __init__(self, factory: EngineFactory, workers: int | None, name: str) -> None:
+    A signal handler may raise between any two steps of the main thread.  It must not hold a lock of ours then, nor have
+    decided something and not done it.  So what the main thread wants is posted, which is one atomic step, and the
+    reactor's thread does it.
+    """
+
+    def __init__(
+        self, factory: EngineFactory, workers: int | None, name: str, on_closed: Callable[[Driver], None]
+    ) -> None:
         self.reactor = Reactor(name)
         self.closed = threading.Event()  # set when no task and no worker is left
         self._lock = threading.Lock()  # guards: _state.  Rank: the first; nothing is called under it but the brain.
@@ -56,6 +54,7 @@ class Driver:
         self.engine = factory(self, self.reactor)
         self._workers = workers
         self._pid = os.getpid()
+        self._on_closed = on_closed
         self.limit = workers or self.engine.default_workers()  # workers at most
         starts = getattr(self.engine, "probes", None)
         self._state = State(self.limit, starts, self.engine.batches)
@@ -78,7 +77,7 @@ class Driver:
         if self._state.closing:
             return False
         self.reactor.start()  # if it can't be had, better now than when the task is already taken
-        if _may_be_interrupted():
+        if in_main_thread():
             self._submitted.append(tasks)
             self.reactor.call_soon(self._take)
         else:
@@ -141,7 +140,7 @@ class Driver:
     def terminate(self) -> None:
         """End everything now, by force, and return when it has ended."""
         self.shutdown(cancel=True, kill=True)
-        if not self.closed.wait(TERMINATE_SECONDS) and not self.reactor.in_thread:
+        if not wait(self.closed.wait, TERMINATE_SECONDS) and not self.reactor.in_thread:
             self.destroy()
         self.reactor.join(TERMINATE_SECONDS)
 
@@ -153,7 +152,7 @@ class Driver:
         """The engine has changed its mind about how many workers there should be."""
         self.limit = self._workers or workers or self.engine.default_workers()
         event = brain.Limit(self.limit, starts, replace, self.engine.batches)
-        if _may_be_interrupted() and self.reactor.running:
+        if in_main_thread() and self.reactor.running:
             self.reactor.call_soon(lambda: self._handle(event))
         else:
             self._handle(event)
@@ -185,7 +184,7 @@ class Driver:
 
     def _tell(self, event: Event) -> None:
         """Have an event of the user's handled, and return when it is."""
-        if not _may_be_interrupted() or not self.reactor.running:
+        if not in_main_thread() or not self.reactor.running:
             self._take()
             self._handle(event)
             return
@@ -199,7 +198,7 @@ class Driver:
                 handled.set()
 
         self.reactor.call_soon(handle)
-        handled.wait()
+        wait(handled.wait)
 
     def _handle(self, event: Event) -> None:
         with self._lock:
@@ -236,7 +235,7 @@ class Driver:
             self._finished_once = True
         self.engine.close()
         self.reactor.stop()
-        registry.discard(self)
+        self._on_closed(self)
         self.closed.set()
 
     # -- ends
@@ -248,7 +247,7 @@ class Driver:
         """
         if not self.closed.is_set() and (self.reactor.in_thread or self.engine.current_worker() is not None):
             raise RuntimeError("a pool can't be waited for in one of its own threads")
-        done = self.closed.wait(timeout)
+        done = wait(self.closed.wait, timeout)
         if done:
             self.reactor.join(timeout)
         return done

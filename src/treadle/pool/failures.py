@@ -24,6 +24,7 @@ from ..errors import (
 )
 from .payloads import dumps, loads
 from .task import BROKEN, CANCELLED, DIED, TIMED_OUT, Task
+from .waits import in_main_thread
 
 
 class Exit(NamedTuple):
@@ -112,7 +113,9 @@ def rebuild(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, An
 
 
 def unpack(blob: bytes, task: Task) -> BaseException:
-    """In the parent: the counterpart of `pack`.  The exception carries its `TaskFailure`.  Never raises."""
+    """In the parent: the counterpart of `pack`.  The exception carries its `TaskFailure`.
+
+    Raises nothing but a Ctrl-C."""
     pid, inner, name, message, text = loads(blob)
     error: BaseException | None = None
     if inner is not None:
@@ -121,6 +124,8 @@ def unpack(blob: bytes, task: Task) -> BaseException:
             if isinstance(loaded, BaseException):
                 error = loaded
         except BaseException as trouble:
+            if isinstance(trouble, KeyboardInterrupt) and in_main_thread():
+                raise  # Ctrl-C; see results.resolve
             text += f"\n({name} can't be rebuilt in this process: {type(trouble).__name__}: {trouble})\n"
     if error is None:
         error = RemoteError(f"{name}: {message}", name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .results import resolve
 from .task import ASSIGNED, CANCELLED, Task
+from .waits import wait
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -81,17 +82,23 @@ class Future(concurrent.futures.Future[Any]):
         """
         if self._state == _FINISHED and self._exception is None:
             return self._result
-        if self._state in _ENDED:
-            return super().result(timeout)
-        with self._driver.waiting("future"):
-            return super().result(timeout)
+        self._wait(timeout)
+        return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the call raised, or None; waits for it as `result` does."""
+        self._wait(timeout)
+        return super().exception(0)
+
+    def _wait(self, timeout: float | None) -> None:
         if self._state in _ENDED:
-            return super().exception(timeout)
+            return
         with self._driver.waiting("future"):
-            return super().exception(timeout)
+            wait(self._sleep, timeout)
+
+    def _sleep(self, seconds: float | None) -> bool:
+        with self._condition:
+            return self._condition.wait_for(lambda: self._state in _ENDED, seconds)
 
     def cancel(self) -> bool:
         """Cancel the call if it has not been given to a worker; True if it will never run."""

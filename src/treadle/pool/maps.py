@@ -19,6 +19,7 @@ from .decision import Decision
 from .failures import describe_task
 from .results import resolve
 from .task import CANCELLED, DONE, RAISED, Call, Task
+from .waits import wait
 from .window import Window
 
 if TYPE_CHECKING:
@@ -157,8 +158,9 @@ class Inbox:
                 line = self._line
                 while line and line[0].done and len(ready) < TAKEN_AT_ONCE:
                     ready.append(line.popleft())
-            if not ready:
-                return None
+                if not ready:
+                    self.window.hungry = True
+                    return None
         slot = ready.popleft()
         self._read += 1
         self._read_size += slot.size
@@ -432,7 +434,7 @@ class MapIterator(Iterator[Any]):
             if inbox.unread or self._thread is not None:
                 with feeder.owner.driver.waiting("map"):
                     if inbox.wake_reader(self._arrived.release):
-                        self._arrived.acquire()
+                        wait(lambda seconds: self._arrived.acquire(timeout=seconds))
 
     def _feed(self, feeder: Feeder) -> None:
         """Submit as many items as the window has room for, in the reader's thread."""
@@ -516,14 +518,16 @@ class MapIterator(Iterator[Any]):
         """All is read: let a pool of its own leave in peace."""
         if self._closed:
             return
-        self._closed = True
-        if self._owner is not None and self._owned:
-            try:
-                self._owner.driver.shutdown()
-                self._owner.driver.wait_closed()
-            except BaseException:  # Ctrl-C: nobody else will ever end it
-                self._owner.driver.terminate()
-                raise
+        owner = self._owner if self._owned else None
+        try:
+            self._closed = True
+            if owner is not None:
+                owner.driver.shutdown()
+                owner.driver.wait_closed()
+        except BaseException:  # Ctrl-C: nobody else will ever end it
+            if owner is not None:
+                owner.driver.terminate()
+            raise
         self._close_bar()
 
     def _close_bar(self) -> None:

@@ -298,7 +298,7 @@ def open_driver(workers: int | None, engine: EngineName, start_method: StartMeth
             return ProcessEngine(driver, reactor, start_method or "forkserver")
         return AutoEngine(driver, reactor, start_method or "forkserver")
 
-    driver = Driver(factory, workers, f"treadle-pool-{next(_names)}")
+    driver = Driver(factory, workers, f"treadle-pool-{next(_names)}", registry.discard)
     registry.add(driver, finish)
     return driver
 

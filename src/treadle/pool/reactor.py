@@ -142,8 +142,10 @@ class Reactor:
             raise
 
     def _run(self) -> None:
-        epoll, wake_fd = self._epoll, self._wake_fd
-        assert epoll is not None
+        with self._lock:  # `start` holds it until it is sure of this thread
+            epoll, wake_fd = self._epoll, self._wake_fd
+        if epoll is None:  # Ctrl-C while it was waiting for this thread to come up
+            return
         try:
             while not self._stopping:
                 for fd, events in epoll.poll(self._pause()):

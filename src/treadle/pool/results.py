@@ -9,14 +9,18 @@ from ..errors import ResultNotLoadable
 from .failures import describe_task, make, unpack
 from .payloads import describe, loads
 from .task import RAISED, RAISED_PACKED, RETURNED, RETURNED_PACKED, Task
+from .waits import in_main_thread
 
 
 def resolve(task: Task, kind: int, data: Any) -> tuple[bool, Any]:
-    """(True, value) or (False, exception).  Every kind but CANCELLED.  Never raises."""
+    """(True, value) or (False, exception).  Every kind but CANCELLED.  Raises nothing but a Ctrl-C."""
     if kind == RETURNED_PACKED:
         try:
             return True, loads(data)
-        except BaseException as error:  # whatever the loading of somebody's class may raise, it is this item's error
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and in_main_thread():
+                raise  # Ctrl-C, while the main thread loads a result that it has asked for: it is not the item's fault
+            # Whatever the loading of somebody's class may raise, it is this item's error
             name = getattr(task.call.fn, "__qualname__", None) or type(task.call.fn).__name__
             trouble = ResultNotLoadable(f"the result of {name} can't be loaded here: {describe(error)}")
             trouble.__cause__ = error

@@ -454,6 +454,7 @@ class State:
         self.batches = event.batches
         self._quota = self._low = 1
         self._mean = 0.0
+        self._reopen()
         if event.replace:
             for worker in list(self.workers.values()):
                 self._retire(worker, out)
@@ -662,7 +663,11 @@ class State:
         if quota != self._quota:
             self._quota = quota
             self._low = quota if quota <= 2 else quota // 2
-            self._open = {w.id: w for w in self.workers.values() if self._wants(w)}
+            self._reopen()
+
+    def _reopen(self) -> None:
+        """The quota has changed: find out anew who wants tasks."""
+        self._open = {worker.id: worker for worker in self.workers.values() if self._wants(worker)}
 
     def stock(self, worker_id: int) -> float:
         """How many seconds of work the worker holds, by experience; 0.0 where nothing is known."""

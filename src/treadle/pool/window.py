@@ -11,7 +11,8 @@ class Window:
     """Counts what is submitted and unread.
 
     A window that is too small leaves workers idle, one that is too large keeps results in memory.  So it starts small
-    and doubles each time when the workers had run dry before the reader came back.  With a `buffer` it is fixed.
+    and doubles when the workers have run dry and the reader has found nothing to read.  (If only the workers have, the
+    reader is slow, and needs no more.)  With a `buffer` it is fixed.
     """
 
     def __init__(self, workers: int, buffer: int | None = None) -> None:
@@ -23,6 +24,7 @@ class Window:
         self.unfinished = 0
         # Invariant: 0 <= bytes; it counts the inputs of unread tasks and the results that have arrived for them.
         self.bytes = 0
+        self.hungry = False  # has the reader found nothing to read, since the window last grew?
         self._result = 0.0  # bytes of a result, smoothed
 
     def wants(self) -> int:
@@ -31,7 +33,8 @@ class Window:
         spare = BYTES - self.bytes - self.unfinished * self._result
         if spare < self._result:
             return 0 if self.unread else 1
-        if not self._fixed and self.unfinished < self.workers and self.unread >= self.limit // 2 > 0:
+        if self.hungry and not self._fixed and self.unfinished < self.workers:
+            self.hungry = False
             self.limit = min(LARGEST, self.limit * 2)
         room = self.limit - self.unread
         if room < max(1, self.limit // 8):

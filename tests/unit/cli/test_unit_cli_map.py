@@ -71,7 +71,7 @@ def test_the_options_reach_the_pool(run: Run, fake_map: list[dict[str, Any]]) ->
     args = ["--engine", "threads", "--workers", 3, "--timeout", 1.5, "--retries", 2, "--unordered"]
     assert run(*job("double", *args)).code == 0
     assert run(*job("double")).code == 0
-    common = {"on_error": "return"}
+    common = {"on_error": "return", "prefetch": False}
     assert fake_map == [
         {"engine": "threads", "workers": 3, "timeout": 1.5, "retries": 2, "ordered": False, **common},
         {"engine": "auto", "workers": None, "timeout": None, "retries": 0, "ordered": True, **common},
@@ -351,6 +351,15 @@ def test_a_signal_is_one_line_and_its_exit_code(run: Run, signum: int, code: int
     assert len(rows(OUT)) == 2
     assert run("map", f"{WORK}:same", "in", "-o", OUT, "--resume").code == 0
     assert [row["result"] for row in rows(OUT)] == [0, 1, 2, 3]
+
+
+def test_an_output_that_can_not_be_opened(run: Run) -> None:
+    Path("loop").symlink_to("loop")
+    for args in (["-o", "loop"], ["-o", "x" * 300]):
+        ran = run(*job("double", *args))
+        assert ran.code in (2, 3)
+        assert ran.err.startswith("treadle map: cannot write ")
+        assert len(ran.err.splitlines()) == 1
 
 
 def test_an_input_that_can_not_be_read_to_its_end(run: Run) -> None:

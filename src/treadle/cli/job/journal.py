@@ -15,7 +15,7 @@ from treadle.cli.job.codec import decode, decode_prefix, encode
 from treadle.cli.job.files import LineFile, replacement
 from treadle.cli.problems import Refusal
 
-__all__ = ["Journal", "Done", "fingerprint", "may_be_torn"]
+__all__ = ["Journal", "Done", "fingerprint", "may_be_torn", "result_line"]
 
 _HEAD = b'{"index": '
 
@@ -23,6 +23,11 @@ _HEAD = b'{"index": '
 def fingerprint(encoded_input: bytes) -> int:
     """64 bits that tell two inputs apart, within this process."""
     return hash(encoded_input)
+
+
+def result_line(index: int, encoded_input: bytes, encoded_result: bytes) -> bytes:
+    """The line of one done item.  `_parse` is its counterpart."""
+    return b'{"index": %d, "input": %b, "result": %b}\n' % (index, encoded_input, encoded_result)
 
 
 @dataclass(slots=True)
@@ -84,7 +89,7 @@ class Journal:
 
     def add(self, index: int, encoded_input: bytes, encoded_result: bytes) -> None:
         """Write the line of one item.  Raises Unwritable, and then the file is as it was."""
-        self._file.append(b'{"index": %d, "input": %b, "result": %b}\n' % (index, encoded_input, encoded_result))
+        self._file.append(result_line(index, encoded_input, encoded_result))
         if index < self._last:
             self._in_order = False
         else:
@@ -151,7 +156,7 @@ def may_be_torn(line: bytes) -> bool:
 def _parse(line: bytes) -> tuple[int, bytes]:
     """(index, encoded input) of a whole line; the result is checked too.  Raises ValueError and its kin."""
     text = line.decode("utf-8")
-    if text.startswith('{"index": '):  # as `Journal.add` writes it: the input's text needs no encoding again
+    if text.startswith('{"index": '):  # as `result_line` makes it: the input's text needs no encoding again
         index, end = decode_prefix(text, 10)
         if text.startswith(', "input": ', end):
             begin = end + 11

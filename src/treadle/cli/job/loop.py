@@ -44,11 +44,14 @@ class Job:
     """One run of `treadle map`.
 
     `start` gets the iterator of the items and returns a `treadle.pool.MapIterator` over functions that return bytes.
+    `tally` is kept up to date.
     `sort` says whether a finished job's results shall be in the order of the input, whatever runs they come from.
     """
 
-    def __init__(self, source: Source, sink: Sink, start: Callable[[Iterator[Any]], Any], *, sort: bool) -> None:
-        self.tally = Tally()
+    def __init__(
+        self, source: Source, sink: Sink, start: Callable[[Iterator[Any]], Any], tally: Tally, *, sort: bool
+    ) -> None:
+        self.tally = tally
         self._source = source
         self._sink = sink
         self._start = start
@@ -129,7 +132,7 @@ class Job:
                 try:
                     item = self._source.parse(number, raw)
                     encoded = encode(item)
-                except BadLine as error:
+                except (BadLine, RecursionError) as error:  # the latter: nested more deeply than can be written
                     self._sink.failed(index, encode(raw.decode("utf-8", "surrogateescape")), error)
                     self.tally.rejected += 1
                     continue

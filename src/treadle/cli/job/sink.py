@@ -12,7 +12,7 @@ from typing import Protocol
 from treadle.cli.job.codec import shown
 from treadle.cli.job.failures import Failures, describe, path_beside
 from treadle.cli.job.files import LineFile, lock, write_all
-from treadle.cli.job.journal import Done, Journal
+from treadle.cli.job.journal import Done, Journal, result_line
 from treadle.cli.problems import Refusal, Unwritable
 
 __all__ = ["Files", "Sink", "Stream", "open_sink"]
@@ -122,7 +122,7 @@ class Stream:
 
     def result(self, index: int, encoded_input: bytes, encoded_result: bytes) -> None:
         try:
-            write_all(self._fd, b'{"index": %d, "input": %b, "result": %b}\n' % (index, encoded_input, encoded_result))
+            write_all(self._fd, result_line(index, encoded_input, encoded_result))
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import glob
 import os
+import select
 import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from treadle.cli.job.codec import decode
 from treadle.cli.problems import Refusal, Unreadable
@@ -18,6 +20,7 @@ from treadle.errors import TreadleError
 __all__ = ["BadLine", "Lines", "Paths", "Source"]
 
 _COUNTABLE = 1 << 30  # bytes; larger inputs are not read twice only to show a percentage
+_CHUNK = 1 << 18  # bytes
 _JSON_STARTS = frozenset('{["-0123456789tfn')
 
 
@@ -60,9 +63,13 @@ class Lines:
         self.name = "standard input" if name == "-" else name
         self._form = form
         try:
-            self._file: BinaryIO = _stdin() if name == "-" else open(name, "rb")  # noqa: SIM115 - read by iterations
-            self.again = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
-            self._start = self._file.tell() if self.again else 0
+            self._fd = _standard_input() if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            self._stat = os.fstat(self._fd)
+            self.again = stat.S_ISREG(self._stat.st_mode)
+            self._start = os.lseek(self._fd, 0, os.SEEK_CUR) if self.again else 0
+            if stat.S_ISDIR(self._stat.st_mode):
+                os.close(self._fd)
+                raise IsADirectoryError(errno.EISDIR, "it is a directory (--glob gives the paths in one)")
         except OSError as error:
             raise Refusal(f"cannot read {self.name}: {error.strerror or error}")
 
@@ -70,11 +77,11 @@ class Lines:
         keep_blank = self._form == "text"
         try:
             if self.again:
-                self._file.seek(self._start)
-            for number, line in enumerate(self._file, 1):
-                if number == 1 and line.startswith(codecs.BOM_UTF8):
-                    line = line[len(codecs.BOM_UTF8) :]
-                line = line.removesuffix(b"\n").removesuffix(b"\r")
+                os.lseek(self._fd, self._start, os.SEEK_SET)
+            for number, line in enumerate(_read_lines(self._fd), 1):
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                line = line.removesuffix(b"\r")
                 if keep_blank or line.strip():
                     yield number, line
         except OSError as error:
@@ -94,19 +101,51 @@ class Lines:
             raise BadLine(f"line {number} of {self.name} is not JSON: {error}") from None
 
     def count(self) -> int | None:
-        if not self.again or os.fstat(self._file.fileno()).st_size - self._start > _COUNTABLE:
+        if not self.again or self._stat.st_size - self._start > _COUNTABLE:
             return None
         return sum(1 for _ in self)
 
     def is_file(self, path: Path) -> bool:
         try:
-            return os.path.samestat(os.fstat(self._file.fileno()), path.stat())
+            return os.path.samestat(self._stat, path.stat())
         except OSError:
             return False
 
     def close(self) -> None:
-        if self._file is not getattr(sys.stdin, "buffer", None):
-            self._file.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _read_lines(fd: int) -> Iterator[bytes]:
+    """The lines without their newlines, each as soon as it is there.
+
+    Without a buffered file, whose lock a thread that waits for input would keep from whoever wants to close it.
+    """
+    rest = bytearray()
+    while True:
+        try:
+            chunk = os.read(fd, _CHUNK)
+        except BlockingIOError:  # somebody made it non-blocking
+            select.select([fd], [], [])
+            continue
+        if not chunk:
+            break
+        first, newline, more = chunk.partition(b"\n")
+        rest += first
+        if newline:
+            yield bytes(rest)
+            *lines, last = more.split(b"\n")
+            yield from lines
+            rest = bytearray(last)
+    if rest:
+        yield bytes(rest)
+
+
+def _standard_input() -> int:
+    if sys.stdin is None:
+        raise Refusal("standard input is closed: name an input file, or use --glob")
+    return os.dup(sys.stdin.fileno())
 
 
 class Paths:
@@ -139,9 +178,3 @@ class Paths:
 
     def close(self) -> None:
         pass
-
-
-def _stdin() -> BinaryIO:
-    if sys.stdin is None:
-        raise Refusal("standard input is closed: name an input file, or use --glob")
-    return sys.stdin.buffer

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from ..reactor import Reactor
 from .base import Gone, Started
@@ -64,6 +65,7 @@ class _Program:
                     interpreter(code),
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
+                    cwd=_usable_folder(),
                     process_group=0,
                 )
             except BaseException:
@@ -177,6 +179,15 @@ class NurseryLauncher:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _usable_folder() -> str | None:
+    """Where a new Python may start: here (None), unless this folder was removed, which it does not survive."""
+    try:
+        Path.cwd()
+    except OSError:
+        return "/"
+    return None
 
 
 def _usable(fd: int) -> int:

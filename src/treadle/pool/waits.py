@@ -1,0 +1,32 @@
+"""Waiting without missing a signal.
+
+A signal that arrives between Python's last look for one and the moment when its thread really sleeps is noted, but
+wakes nobody: the sleeper sleeps on, and a Ctrl-C seems to be ignored.  On a busy machine that moment is long enough to
+be met.  So the thread in which signal handlers run sleeps in slices.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+SLICE_SECONDS = 0.1
+
+
+def in_main_thread() -> bool:
+    """Is this the thread in which a signal handler may raise, between any two steps?"""
+    return threading.get_ident() == threading.main_thread().ident
+
+
+def wait(sleep: Callable[[float | None], bool], timeout: float | None = None) -> bool:
+    """Call `sleep(seconds)` until it returns True, or for `timeout` seconds (None: for ever) in all; True if it did."""
+    if not in_main_thread():
+        return sleep(timeout)
+    until = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = SLICE_SECONDS if until is None else min(SLICE_SECONDS, until - time.monotonic())
+        if sleep(max(0.0, left)):
+            return True
+        if until is not None and time.monotonic() >= until:
+            return False

@@ -1,0 +1,149 @@
+"""The layout holds: a layer never imports upward, and the brain has neither threads nor clocks."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import treadle
+
+HOME = Path(treadle.__file__).parent
+MODULES = sorted(HOME.rglob("*.py"))
+
+# Which layer a module belongs to, by its path; the longest prefix counts.  A module imports from layers of the same or
+# a lower number only.
+LAYERS = {
+    "errors.py": 0,
+    "_native": 1,
+    "sync": 2,
+    "queues": 3,
+    "shared": 3,
+    # Inside of the pool:
+    "pool/__init__.py": 10,
+    "pool/busy.py": 10,
+    "pool/cpus.py": 10,
+    "pool/waits.py": 10,
+    "pool/decision.py": 10,
+    "pool/window.py": 10,
+    "pool/task.py": 11,
+    "pool/state.py": 12,
+    "pool/reactor.py": 12,
+    "pool/transport": 13,
+    "pool/payloads.py": 13,
+    "pool/functions.py": 14,
+    "pool/failures.py": 14,
+    "pool/results.py": 15,
+    "pool/worker.py": 16,
+    "pool/launch": 17,
+    "pool/engines": 18,
+    "pool/registry.py": 19,
+    "pool/driver.py": 20,
+    "pool/future.py": 21,
+    "pool/stats.py": 21,
+    "pool/maps.py": 22,
+    "pool/amaps.py": 23,
+    "pool/pool.py": 24,
+    "progress.py": 22,
+    "diagnose": 30,
+    "threading.py": 40,
+    "queue.py": 40,
+    "multiprocessing": 40,
+    "futures.py": 40,
+    "testing": 45,
+    "__init__.py": 50,
+    "cli": 60,
+    "examples": 60,
+    "__main__.py": 70,
+}
+# The brain: events in, instructions out.
+PURE = ("pool/state.py", "pool/task.py", "pool/window.py", "pool/decision.py")
+MAY_PURE_IMPORT = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "math", "typing"}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(HOME).as_posix()
+
+
+def layer(module: str) -> int:
+    found = [prefix for prefix in LAYERS if module == prefix or module.startswith(prefix + "/")]
+    assert found, f"{module} belongs to no layer: give it a place in LAYERS"
+    return LAYERS[max(found, key=len)]
+
+
+def is_typing_only(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
+    """Inside of `if TYPE_CHECKING`?  Such an import is no dependence."""
+    while node in parents:
+        node = parents[node]
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return True
+    return False
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Each (line, module) that it imports: ours as a path below the package, others by their name."""
+    tree = ast.parse(path.read_text())
+    parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
+    package = path.parent
+    for node in ast.walk(tree):
+        if is_typing_only(node, parents):
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "treadle":
+                    yield node.lineno, resolve(HOME, alias.name.split(".")[1:])
+                else:
+                    yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            dotted = node.module.split(".") if node.module else []
+            if node.level:
+                base = package
+                for _ in range(node.level - 1):
+                    base = base.parent
+            elif dotted[0] == "treadle":
+                base, dotted = HOME, dotted[1:]
+            else:
+                yield node.lineno, ".".join(dotted)
+                continue
+            for alias in node.names:
+                yield node.lineno, resolve(base, [*dotted, alias.name])
+
+
+def resolve(base: Path, dotted: list[str]) -> str:
+    """The file of ours that `base.dotted` names; its last part may be a name inside of it."""
+    for parts in (dotted, dotted[:-1]):
+        target = base.joinpath(*parts)
+        for candidate in (target.with_suffix(".py"), target / "__init__.py"):
+            if parts and candidate.exists():
+                return name(candidate)
+    return name(base / "__init__.py")
+
+
+def test_the_rules_see_something() -> None:
+    found = set(imports(HOME / "pool/driver.py"))
+    assert {"pool/state.py", "pool/reactor.py", "errors.py", "threading"} <= {module for _, module in found}
+    assert "pool/driver.py" not in {module for _, module in imports(HOME / "pool/future.py")}, "typing only"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_imports_go_downward(path: Path) -> None:
+    mine = layer(name(path))
+    wrong = []
+    for line, module in imports(path):
+        if module.endswith(".py") and module != name(path) and layer(module) > mine:
+            wrong.append(f"{name(path)}:{line} (layer {mine}) imports {module} (layer {layer(module)})")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_brain_is_pure(module: str) -> None:
+    for line, imported in imports(HOME / module):
+        assert imported in MAY_PURE_IMPORT or imported in PURE, f"{module}:{line} imports {imported}"
+
+
+def test_only_the_driver_performs() -> None:
+    """Nobody else asks the brain."""
+    users = [name(path) for path in MODULES if "State(" in path.read_text() and name(path) != "pool/state.py"]
+    assert users == ["pool/driver.py"]
