@@ -178,6 +178,23 @@ def test_an_interrupt_is_delivered_once() -> None:
     assert seen[0] == sent[0] > 10
 
 
+def test_an_interrupt_right_after_the_start() -> None:
+    for _ in range(200):
+        thread = run(threading.Event().wait)
+        thread.interrupt()
+        assert isinstance(thread.exception(10), Interrupted)
+
+
+def test_an_interrupt_does_not_tear_the_end_of_a_thread() -> None:
+    for _ in range(300):
+        thread = run(lambda: None)
+        thread.interrupt()
+        thread.interrupt()
+        thread.join(10)
+        assert thread.ident not in threading._active
+        assert isinstance(thread.exception(0), (Interrupted, type(None)))
+
+
 def test_interrupt_of_one_that_has_ended() -> None:
     thread = run(lambda: None)
     thread.join()

@@ -193,6 +193,14 @@ static PyObject *interrupt(PyObject *module, PyObject *args)
     Py_RETURN_TRUE;
 }
 
+/* Forget an interrupt of this thread that has not been raised yet. */
+static PyObject *uninterrupt(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    (void)module;
+    PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), NULL);
+    Py_RETURN_NONE;
+}
+
 static PyObject *deadlock_mode(PyObject *module, PyObject *arg)
 {
     long mode = PyLong_AsLong(arg);
@@ -218,6 +226,7 @@ PyMethodDef core_board_methods[] = {
     {"token_alive", token_alive, METH_O, NULL},
     {"thread_name", thread_name, METH_O, NULL},
     {"interrupt", interrupt, METH_VARARGS, NULL},
+    {"uninterrupt", uninterrupt, METH_NOARGS, NULL},
     {"deadlock_mode", deadlock_mode, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

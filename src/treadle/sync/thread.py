@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from treadle._native import _core
-from treadle._native._core import Event
+from treadle._native._core import Event, Lock
 from treadle.errors import Interrupted
 
 __all__ = ["Thread", "Timer", "interrupt"]
@@ -35,6 +35,8 @@ class Thread(_threading.Thread, metaclass=_ThreadType):
     """
 
     # Invariant: _over is set after _value or _error has its last value, and after everything that the thread runs.
+    # Invariant: _listens changes under _gate.  Once it is false again, no more interrupts come, so the standard
+    # library's bookkeeping at the end of a thread isn't torn.
 
     def __init__(
         self,
@@ -51,6 +53,10 @@ class Thread(_threading.Thread, metaclass=_ThreadType):
         super().__init__(group, target, name, args, kwargs, daemon=daemon, **more)
         self._own_context = None if _NATIVE_CONTEXT else context
         self._over = Event()
+        self._gate = Lock(name="Thread.interrupt")
+        self._listens = False
+        self._early: type[BaseException] | None = None  # an interrupt that came before run()
+        self._ended = False
         self._value: Any = None
         self._error: BaseException | None = None
         self._invoke_excepthook = _noting(self._invoke_excepthook)  # type: ignore[has-type]
@@ -63,11 +69,11 @@ class Thread(_threading.Thread, metaclass=_ThreadType):
 
     def run(self) -> None:
         """Call the target; what it returns is the thread's result.  A subclass may do something else here."""
-        try:
-            if self._target is not None:  # type: ignore[attr-defined]
-                self._value = self._target(*self._args, **self._kwargs)  # type: ignore[attr-defined]
-        finally:  # the thread object may live long: it must not keep the arguments alive
-            del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
+        target, args, kwargs = self._target, self._args, self._kwargs  # type: ignore[attr-defined]
+        # The thread object may live long: it must not keep the arguments alive.
+        del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
+        if target is not None:
+            self._value = target(*args, **kwargs)
 
     def _bootstrap(self) -> None:
         self._over._owner = _core.thread_token()
@@ -81,6 +87,12 @@ class Thread(_threading.Thread, metaclass=_ThreadType):
         finally:
             self._own_context = None
             self._over.set()
+
+    def _stop_listening(self) -> None:
+        with self._gate:
+            self._listens = False
+            self._ended = True
+        _core.uninterrupt()
 
     @property
     def name(self) -> str:
@@ -145,7 +157,16 @@ def interrupt(thread: _threading.Thread, kind: type[BaseException] = Interrupted
         raise RuntimeError("cannot interrupt a thread that was not started")
     if not thread.is_alive():
         return False
-    return _core.interrupt(thread.ident, thread.native_id or 0, kind)
+    gate = getattr(thread, "_gate", None)
+    if gate is None:  # not treadle's own: there is nothing to protect its end with
+        return _core.interrupt(thread.ident, thread.native_id or 0, kind)
+    with gate:
+        assert isinstance(thread, Thread)
+        if thread._listens:
+            return _core.interrupt(thread.ident, thread.native_id or 0, kind)
+        if not thread._ended:
+            thread._early = kind
+        return not thread._ended
 
 
 def _noting(hook: Callable[[Any], object]) -> Callable[[Any], None]:
@@ -153,6 +174,7 @@ def _noting(hook: Callable[[Any], object]) -> Callable[[Any], None]:
 
     def note(thread: Thread) -> None:
         error = sys.exc_info()[1]
+        thread._stop_listening()
         thread._error = error
         if error is not None:
             error.__traceback__ = _without_thread(error.__traceback__, thread)
@@ -176,10 +198,23 @@ def _keeping(run: Callable[[Any], Any]) -> Callable[[Any], None]:
 
     @functools.wraps(run)
     def keep(self: Any, *args: Any, **kwargs: Any) -> Any:
-        value = run(self, *args, **kwargs)
-        if value is not None:
-            self._value = value
-        return value
+        if self.ident != _threading.get_ident() or self._listens:  # called by hand, or by a subclass's run
+            return run(self, *args, **kwargs)
+        try:
+            try:
+                with self._gate:
+                    self._listens = True
+                    early = self._early
+                if early is not None:
+                    raise early
+                value = run(self, *args, **kwargs)
+                if value is not None:
+                    self._value = value
+            finally:
+                self._stop_listening()
+        except BaseException:
+            self._stop_listening()  # if the interrupt came right before that
+            raise
 
     return keep
 
@@ -212,4 +247,5 @@ class Timer(Thread):
         self.finished.set()
 
 
+Thread.run = _keeping(Thread.run)  # type: ignore[assignment, method-assign]
 Thread.__module__ = Timer.__module__ = "treadle.threading"
