@@ -51,7 +51,10 @@ struct tl_hot {
     _Atomic uint64_t edge;
     _Atomic uint32_t beat;
     _Atomic uint32_t asked; /* somebody wants its text: it writes it before it sleeps again */
-    uint64_t unused;
+    /* Hints, for a woken thread that wants the GIL of the one that woke it: who that was, and whether this thread has
+     * let go of the interpreter to sleep. */
+    _Atomic uint32_t waker;
+    _Atomic uint32_t asleep;
 };
 
 #define TL_NAME_SIZE 64

@@ -72,6 +72,40 @@ static PyObject *record_dict(const struct tl_board *board, uint32_t number)
         "nested", atomic_load(&cold->nested));
 }
 
+/* board_ask(path=None): make the threads that wait write down where they stand, if they have not.  Whether all have. */
+static PyObject *board_ask(PyObject *module, PyObject *arg)
+{
+    struct tl_board view, *board = &tl_board;
+    PyObject *path = NULL;
+    uint32_t number, high;
+    bool all = true;
+    int error;
+    (void)module;
+    if (arg != Py_None) {
+        if (!PyUnicode_FSConverter(arg, &path))
+            return NULL;
+        error = tl_board_view(PyBytes_AS_STRING(path), &view);
+        Py_DECREF(path);
+        if (error != 0)
+            return os_error(error);
+        board = &view;
+    }
+    high = atomic_load(&board->head->high);
+    for (number = 1; number < high && number < TL_BOARD_RECORDS; number++) {
+        struct tl_hot *hot = &board->hot[number];
+        uint32_t state = atomic_load(&hot->state);
+        if (TL_PHASE_OF(state) != TL_WAITING || atomic_load(&hot->pid) == 0 ||
+            atomic_load(&board->cold[number].text_state) == state)
+            continue;
+        all = false;
+        atomic_store(&hot->asked, 1);
+        os_wake(&hot->state, 1);
+    }
+    if (arg != Py_None)
+        tl_board_close(&view);
+    return PyBool_FromLong(all);
+}
+
 /* board_read(path=None) -> the records in use, of this session's board or of the one at path. */
 static PyObject *board_read(PyObject *module, PyObject *arg)
 {
@@ -218,6 +252,7 @@ static PyObject *deadlock_mode(PyObject *module, PyObject *arg)
 PyMethodDef core_board_methods[] = {
     {"board_open", board_open, METH_O, NULL},
     {"board_fd", board_fd, METH_NOARGS, NULL},
+    {"board_ask", board_ask, METH_O, NULL},
     {"board_read", board_read, METH_O, NULL},
     {"board_record", board_record, METH_O, NULL},
     {"board_sweep", board_sweep, METH_NOARGS, NULL},

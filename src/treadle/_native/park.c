@@ -78,6 +78,8 @@ static bool claim(const struct candidate *who, struct tl_self *owed)
     /* SYNC POINT: claim. The episode in state proves that object and ticket were this wait's. */
     if (!atomic_compare_exchange_strong(&hot->state, &expected, notified))
         return false;
+    if (who->pid == tl_process.pid && tl_self_here != NULL)
+        atomic_store_explicit(&hot->waker, tl_self_here->records[0], memory_order_relaxed);
     if (owed != NULL && owed->owed_count < TL_OWED) {
         owed->owed[owed->owed_count].record = who->number;
         owed->owed[owed->owed_count].state = notified;

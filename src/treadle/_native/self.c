@@ -63,7 +63,8 @@ int tl_self_setup(bool spins)
     if (error != 0)
         return error;
     tl_process.start = os_process_start(os_process_id());
-    tl_process.spins = spins && os_cpu_count() > 1;
+    tl_process.several = os_cpu_count() > 1;
+    tl_process.spins = spins && tl_process.several;
     tl_process.pid = os_process_id();
     return 0;
 }

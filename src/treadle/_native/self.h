@@ -8,6 +8,7 @@ struct tl_process {
     uint32_t pid;
     uint64_t start;          /* os_process_start(pid) */
     _Atomic uint32_t forks;  /* how often this process's line of ancestors forked: the guards' epoch */
+    bool several;            /* there are several processors */
     bool spins;              /* worth spinning for a moment before sleeping: several processors, and no GIL */
 };
 extern struct tl_process tl_process;

@@ -16,6 +16,7 @@
 #define SLICE_PLAIN (1000 * MS)
 #define NAP (1 * MS)             /* while a cycle is being confirmed */
 #define NAPS 30
+#define TURNS 4                  /* how often to let the waker go on before this thread asks for the GIL */
 #define LONGEST 9223372036.0     /* seconds: threading.TIMEOUT_MAX */
 
 _Atomic int core_deadlock_mode = DEADLOCK_RAISE;
@@ -30,18 +31,45 @@ struct waiting {
     bool main_thread, told, warned;
 };
 
+static void set_asleep(struct waiting *w, uint32_t asleep)
+{
+    atomic_store_explicit(&tl_board.hot[w->self->records[0]].asleep, asleep, memory_order_relaxed);
+}
+
 static void detach(struct waiting *w)
 {
-    if (w->detached == NULL)
-        w->detached = PyEval_SaveThread();
+    if (w->detached != NULL)
+        return;
+    w->detached = PyEval_SaveThread();
+    set_asleep(w, 1);
+}
+
+/* The thread that woke this one still has the GIL, and often goes to sleep itself at once: the two take turns.  To run
+ * into its GIL then costs four system calls; to wait for a few microseconds costs none. */
+static void await_turn(struct waiting *w)
+{
+#ifndef Py_GIL_DISABLED
+    uint32_t waker = atomic_exchange_explicit(&tl_board.hot[w->record].waker, 0, memory_order_relaxed), turns;
+    if (waker == 0 || waker >= TL_BOARD_RECORDS)
+        return;
+    for (turns = 0; turns < TURNS; turns++) {
+        if (atomic_load_explicit(&tl_board.hot[waker].asleep, memory_order_relaxed))
+            return;
+        os_yield();
+    }
+#else
+    (void)w;
+#endif
 }
 
 static void attach(struct waiting *w)
 {
-    if (w->detached != NULL) {
-        PyEval_RestoreThread(w->detached);
-        w->detached = NULL;
-    }
+    if (w->detached == NULL)
+        return;
+    await_turn(w);
+    set_asleep(w, 0);
+    PyEval_RestoreThread(w->detached);
+    w->detached = NULL;
 }
 
 static struct tl_hot *hot_of(struct waiting *w)
@@ -242,6 +270,7 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
 
     for (;;) {
         int64_t slice = wait->edge != NULL ? (slices < 20 ? SLICE_EDGE : SLICE_EDGE_LONG) : SLICE_PLAIN;
+        bool forever = wait->edge == NULL && (wait->flags & TL_PRIVATE) && !w.main_thread && timeout < 0;
         enum os_wake why;
         uint32_t state_now;
 
@@ -269,7 +298,8 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
         why = OS_TIMEOUT;
         if (!over) {
             detach(&w);
-            why = tl_park(w.record, w.episode, slice);
+            /* With nobody to look at and no signals to handle it needs no slices, and a timer costs a microsecond. */
+            why = tl_park(w.record, w.episode, forever ? -1 : slice);
         }
         state_now = atomic_load(&hot_of(&w)->state);
 

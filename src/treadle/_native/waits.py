@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from os import getpid
 from pathlib import Path
 from typing import Any
 
 from treadle._native import _core, board_path
+
+ASK_SECONDS = 0.05  # that long at most the waiting threads are given to write down where they stand
 
 __all__ = ["Wait", "board_of", "threads", "wait_of", "waits"]
 
@@ -17,7 +20,7 @@ __all__ = ["Wait", "board_of", "threads", "wait_of", "waits"]
 class Wait:
     """A thread, and what it waits for (kind is ``""`` if it doesn't wait).
 
-    `what` and `stack` are written by the thread itself once it has waited for some 50 ms; before that they are empty.
+    `what` and `stack` are written by the thread itself when it is asked; they are empty if it could not in time.
     `owner` is the token of the thread that it waits for, 0 if it waits for nobody in particular; `token` is its own.
     """
 
@@ -94,6 +97,9 @@ def threads(pid: int | None = None) -> list[Wait]:
     it may be seen at slightly different moments.
     """
     path = None if pid is None else board_of(pid)
+    until = time.monotonic() + ASK_SECONDS
+    while not _core.board_ask(path) and time.monotonic() < until:
+        time.sleep(0.001)
     return [
         wait
         for record in _core.board_read(path)
