@@ -16,7 +16,7 @@
 #define SLICE_PLAIN (1000 * MS)
 #define NAP (1 * MS)             /* while a cycle is being confirmed */
 #define NAPS 30
-#define TURNS 4                  /* how often to let the waker go on before this thread asks for the GIL */
+#define TURNS 2                  /* how often to let the waker go on before this thread asks for the GIL */
 #define LONGEST 9223372036.0     /* seconds: threading.TIMEOUT_MAX */
 
 _Atomic int core_deadlock_mode = DEADLOCK_RAISE;
