@@ -20,6 +20,7 @@ LAYERS = {
     "_native": 1,
     "sync": 2,
     "queues": 3,
+    "waiting.py": 4,
     "shared": 3,
     # Inside of the pool:
     "pool/__init__.py": 10,
@@ -116,7 +117,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 def resolve(base: Path, dotted: list[str]) -> str:
     """The file of ours that `base.dotted` names; its last part may be a name inside of it."""
-    for parts in (dotted, dotted[:-1]):
+    for parts in (dotted, dotted[:-1], dotted[:-2]):  # the last but one: a name inside of an extension module
         target = base.joinpath(*parts)
         for candidate in (target.with_suffix(".py"), target / "__init__.py"):
             if parts and candidate.exists():

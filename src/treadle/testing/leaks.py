@@ -124,6 +124,7 @@ def no_leaks(grace: float = GRACE_SECONDS) -> Iterator[None]:
 
 def _warm_up() -> None:
     """Have what lives as long as the program, so that it is not taken for a leak of the first test that needs it."""
+    from .. import _native  # noqa: F401 - the session's board
     from ..pool.launch.client import program
 
     program.connect().close()
