@@ -5,7 +5,7 @@ PYTEST_ARGS ?= -q -m "not heavy"
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench clean asan tsan
 
 demo: $(VENV)/.installed
 	@$(BIN)/python -m treadle.examples.demo
@@ -21,6 +21,23 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/pip install -q -e '.[bench]'
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+# The native core under a sanitizer, in a build of its own. TSAN means most with a free-threaded Python, better still one
+# that was configured --with-thread-sanitizer: `make tsan PYTHON_TSAN=that/python`.
+SANITIZED_TESTS ?= tests/contract/test_primitives.py tests/contract/test_queues.py tests/unit/test_deadlock.py \
+	tests/unit/test_threads.py tests/unit/test_queue_more.py tests/unit/test_rwlock.py tests/stress/test_threads_hard.py
+PYTHON_TSAN ?= $(BIN)/python
+RUNTIME = $(shell $(CC) -print-file-name=lib$(1).so)
+
+asan: $(VENV)/.installed-dev
+	TREADLE_SANITIZE=address $(BIN)/python setup.py -q build --build-base build/asan --build-lib build/asan/lib
+	PYTHONPATH=build/asan/lib LD_PRELOAD=$(call RUNTIME,asan) ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0 \
+		PYTHONMALLOC=malloc $(BIN)/python -m pytest -q -m "not heavy" -p no:cacheprovider $(SANITIZED_TESTS)
+
+tsan: $(VENV)/.installed-dev
+	TREADLE_SANITIZE=thread $(PYTHON_TSAN) setup.py -q build --build-base build/tsan --build-lib build/tsan/lib
+	PYTHONPATH=build/tsan/lib LD_PRELOAD=$(call RUNTIME,tsan) TSAN_OPTIONS="exitcode=66 $(TSAN_OPTIONS)" \
+		$(PYTHON_TSAN) -m pytest -q -m "not heavy" -p no:cacheprovider $(SANITIZED_TESTS)
 
 $(VENV)/bin/python:
 	@echo "installing into $(VENV) ..."

@@ -10,7 +10,7 @@ from importlib import import_module
 
 from .harness import run
 
-GROUPS = ("brain", "pool")
+GROUPS = ("brain", "pool", "sync")
 
 
 def main() -> int:

@@ -7,7 +7,14 @@ How the package is laid out; a layer imports only what stands above it:
 
     errors.py          every exception and warning, grouped by whose fault it is
     progress.py        the progress display
+    _native/           the C core: locks that know their owner, the board that diagnosis reads, the local queue
+    sync/              Barrier, RWLock, Thread, and the words that a deadlock is reported in
+    queues/            local: for the threads and event loops of one process
+    waiting.py         wait() for the first of several things
     pool/              state.py is the brain, driver.py the hands, engines/ where tasks run
+    diagnose/          who waits for whom, since when, and where
+    threading.py       drop-in faces of the standard library's modules
+    queue.py
     testing/           leak check and other tools, for our users' tests and ours
     cli/               one file a command
     examples/          short programs, one for each idea
@@ -22,6 +29,11 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from .errors import (
+        DeadlockError,
+        DeadlockWarning,
+        Interrupted,
+        LockRecoveredWarning,
+        OwnerDied,
         PoolClosed,
         RemoteError,
         RemoteTraceback,
@@ -42,6 +54,7 @@ if TYPE_CHECKING:
     from .pool.maps import MapIterator, Outcome
     from .pool.pool import Pool, map
     from .pool.stats import PoolStats, WorkerStats
+    from .waiting import wait
 
 # Each public name and the module that it lives in, imported when it is first used: `import treadle` is cheap.
 _HOMES = {
@@ -51,21 +64,27 @@ _HOMES = {
     "Decision": "pool.decision",
     "Future": "pool.future",
     "available_cpus": "pool.cpus",
+    "wait": "waiting",
     **dict.fromkeys(
         (
             "TreadleError", "TaskFailure", "RemoteTraceback", "failure", "WorkerDied", "TaskTimeout", "RemoteError",
             "TaskNotPicklable", "TaskNotLoadable", "ResultNotPicklable", "ResultNotLoadable", "PoolClosed",
-            "WorkerStartError",
+            "WorkerStartError", "DeadlockError", "DeadlockWarning", "Interrupted", "OwnerDied", "LockRecoveredWarning",
         ),
         "errors",
     ),
 }  # fmt: skip
 
 __all__ = [
+    "DeadlockError",
+    "DeadlockWarning",
     "Decision",
     "Future",
+    "Interrupted",
+    "LockRecoveredWarning",
     "MapIterator",
     "Outcome",
+    "OwnerDied",
     "Pool",
     "PoolClosed",
     "PoolStats",
@@ -84,6 +103,7 @@ __all__ = [
     "available_cpus",
     "failure",
     "map",
+    "wait",
 ]
 
 

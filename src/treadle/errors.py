@@ -18,6 +18,7 @@ __all__ = [
     "WorkerDied", "TaskTimeout", "RemoteError", "TaskNotPicklable", "TaskNotLoadable", "ResultNotPicklable",
     "ResultNotLoadable",
     "PoolClosed", "WorkerStartError",
+    "DeadlockError", "DeadlockWarning", "Interrupted", "OwnerDied", "LockRecoveredWarning",
 ]  # fmt: skip
 
 
@@ -164,6 +165,46 @@ class ResultNotLoadable(TreadleError, UnpicklingError):
 
 class PoolClosed(TreadleError, RuntimeError):
     """The pool was shut down (or belongs to another process), so it takes no more tasks."""
+
+
+class DeadlockError(TreadleError, RuntimeError):
+    """Threads wait for each other in a circle; this one gave up so that the others go on.
+
+    The message tells for each thread what it holds, what it waits for, since when, and where.  `cycle` has the same as
+    data: a `treadle.diagnose.Wait` for each thread, each waiting for the next one.
+    """
+
+    def __init__(self, message: str, cycle: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.cycle = cycle
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.cycle), self.__dict__.copy()
+
+
+class DeadlockWarning(RuntimeWarning):
+    """Threads wait for each other in a circle that only a release by somebody else could open.
+
+    A lock taken by a bare ``acquire()`` may be released by any thread, so this is no error, only very likely one.
+    """
+
+
+class Interrupted(BaseException):
+    """Raised in a thread by `Thread.interrupt()`.
+
+    A `BaseException`, like `KeyboardInterrupt`, so that ``except Exception`` around a step does not swallow it.
+    """
+
+
+# -- somebody else's fault --------------------------------------------------------------------------------------------
+
+
+class OwnerDied(TreadleError, RuntimeError):
+    """The owner of a lock ended without releasing it, and nobody else may."""
+
+
+class LockRecoveredWarning(RuntimeWarning):
+    """The process that held this shared lock was killed; it was taken over, and what it guards may be half changed."""
 
 
 # -- the environment's fault ------------------------------------------------------------------------------------------

@@ -1,0 +1,64 @@
+"""Builds the native core.  Everything else about the package is in pyproject.toml.
+
+TREADLE_WERROR=1                 warnings are errors (CI)
+TREADLE_SANITIZE=address|thread  build for that sanitizer, with debug checks
+TREADLE_DEBUG=1                  the checks of lock ranks and states
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+NATIVE = Path("src/treadle/_native")
+
+
+def flags():
+    compile_args = ["-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-O3", "-fno-semantic-interposition"]
+    link_args = []
+    macros = []
+    if os.environ.get("TREADLE_WERROR") == "1":
+        compile_args.append("-Werror")
+    sanitizer = os.environ.get("TREADLE_SANITIZE", "")
+    if sanitizer not in ("", "address", "thread"):
+        sys.exit(f"treadle: TREADLE_SANITIZE={sanitizer!r}: only 'address' and 'thread' are known.")
+    if sanitizer:
+        compile_args += [f"-fsanitize={sanitizer}", "-fno-omit-frame-pointer", "-g", "-O1"]
+        link_args.append(f"-fsanitize={sanitizer}")
+    if sanitizer or os.environ.get("TREADLE_DEBUG") == "1":
+        macros.append(("TREADLE_DEBUG", "1"))
+        compile_args.append("-UNDEBUG")
+    return {"extra_compile_args": compile_args, "extra_link_args": link_args, "define_macros": macros}
+
+
+class Build(build_ext):
+    def run(self):
+        if not sys.platform.startswith("linux"):
+            sys.exit(
+                f"treadle can't be built here: its native core needs Linux (futex, memfd), and this is {sys.platform}."
+            )
+        super().run()
+
+    def build_extension(self, extension):
+        try:
+            super().build_extension(extension)
+        except Exception as error:
+            sys.exit(
+                "treadle can't be built here: its native core needs a C11 compiler and the headers of this Python "
+                f"(python3-dev or python3-devel); the compiler's own words are above. ({error})"
+            )
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "treadle._native._core",
+            sources=sorted(str(path) for path in NATIVE.glob("*.c")),
+            depends=sorted(str(path) for path in NATIVE.glob("*.h")),
+            **flags(),
+        )
+    ],
+    cmdclass={"build_ext": Build},
+)

@@ -1,0 +1,40 @@
+/* Parking: the one place that blocks.
+ *
+ * A thread that has to wait publishes an episode in its record (what, since when, its place in line), looks at the
+ * object once more, and sleeps on its own state word.  Whoever changes the object looks through the board for the
+ * oldest episodes on it and claims them, one compare-and-swap each.  There are no lists, hence nothing that a kill
+ * could leave half linked; a record of a dead process is passed over.
+ *
+ * No lost wake-up: the waiter publishes (1) and then marks the object as waited for (2), both sequentially
+ * consistent; the waker takes the mark off the object (3) and then looks through the board (4).  If (3) comes before
+ * (2), the mark is still there for the next waker, and the waiter's look after (2) sees what the waker changed before
+ * (3).  If (2) comes before (3), then (1) comes before (4), and the waker finds the episode.
+ */
+#ifndef TREADLE_PARK_H
+#define TREADLE_PARK_H
+
+#include "self.h"
+
+/* Publish an episode in the record, and return its state: episode << 3 | TL_WAITING. */
+uint32_t tl_publish(uint32_t record, uint64_t object, uint32_t flags, uint64_t ticket);
+uint64_t tl_ticket(void);
+/* End the episode.  The phase that it had come to: TL_NOTIFIED means that somebody claimed it. */
+enum tl_phase tl_withdraw(uint32_t record, uint32_t state);
+/* Sleep while the record's state is the given one. */
+enum os_wake tl_park(uint32_t record, uint32_t state, int64_t ns);
+/* Make the sleeper look again, without claiming it. */
+void tl_poke(uint32_t record);
+
+struct tl_woken {
+    uint32_t count;  /* episodes claimed */
+    uint32_t left;   /* waiters seen that were not claimed */
+};
+/* Claim and wake the n oldest waiters of object (n < 0: all).  With TL_PRIVATE in flags, only this process's.
+ * If owed is not NULL, waiters are put there instead of being woken, as far as there is room. */
+struct tl_woken tl_notify(uint64_t object, uint32_t flags, int64_t n, struct tl_self *owed);
+/* Wake those that are owed a wake-up. */
+void tl_pay(struct tl_self *self);
+/* How many wait for object now. */
+uint32_t tl_waiters(uint64_t object, uint32_t flags);
+
+#endif

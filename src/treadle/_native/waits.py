@@ -1,0 +1,106 @@
+"""Who waits for whom, read from the board: of this session, or of any process of the same user."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from os import getpid
+from pathlib import Path
+from typing import Any
+
+from treadle._native import _core, board_path
+
+__all__ = ["Wait", "board_of", "threads", "wait_of", "waits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A thread, and what it waits for (kind is ``""`` if it doesn't wait).
+
+    `what` and `stack` are written by the thread itself once it has waited for some 50 ms; before that they are empty.
+    `owner` is the token of the thread that it waits for, 0 if it waits for nobody in particular; `token` is its own.
+    """
+
+    pid: int
+    tid: int
+    name: str
+    kind: str
+    what: str
+    seconds: float
+    timed: bool
+    owner: int
+    stack: tuple[str, ...]
+    token: int
+
+    @property
+    def who(self) -> str:
+        """``thread 'Worker-3'``, with the process if that is another one."""
+        name = f"thread {self.name!r}" if self.name else f"thread {self.tid}"
+        return name if self.pid == getpid() else f"{name} of process {self.pid}"
+
+
+def _name(record: dict[str, Any]) -> str:
+    name: str = record["name"]
+    if not name and record["pid"] == getpid():
+        for thread in threading.enumerate():
+            if thread.native_id == record["tid"]:
+                return thread.name
+    return name
+
+
+def wait_of(record: dict[str, Any] | None) -> Wait | None:
+    """A record of the board as data."""
+    if record is None:
+        return None
+    return Wait(
+        pid=record["pid"],
+        tid=record["tid"],
+        name=_name(record),
+        kind=record["kind"],
+        what=record["what"] or _plain(record["kind"]),
+        seconds=record["seconds"],
+        timed=record["timed"],
+        owner=record["owner"],
+        stack=tuple(record["stack"].splitlines()),
+        token=record["token"],
+    )
+
+
+def _plain(kind: str) -> str:
+    return {"": "", "get": "an item of a Queue", "put": "room in a Queue", "queue-join": "join() of a Queue"}.get(
+        kind, f"a {kind}"
+    )
+
+
+def board_of(pid: int) -> str:
+    """The path under which process `pid` has its board; ProcessLookupError if it has none or can't be looked at."""
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = str(entry.readlink())
+            except OSError:
+                continue
+            if target.startswith("/memfd:treadle-board"):
+                return board_path(pid, int(entry.name))
+    except OSError:
+        pass
+    raise ProcessLookupError(f"process {pid} is not running treadle, is gone, or belongs to another user")
+
+
+def threads(pid: int | None = None) -> list[Wait]:
+    """All threads on a board that ever took a lock or blocked: of this session, or of process `pid`'s session.
+
+    ProcessLookupError if that process has no board.  The picture is taken without stopping anybody, so two threads in
+    it may be seen at slightly different moments.
+    """
+    path = None if pid is None else board_of(pid)
+    return [
+        wait
+        for record in _core.board_read(path)
+        if _core.process_start(record["pid"]) == record["start"] and (wait := wait_of(record)) is not None
+    ]
+
+
+def waits(pid: int | None = None) -> list[Wait]:
+    """The threads that wait now, longest first: of this process and its session, or of process `pid`'s session."""
+    return sorted((wait for wait in threads(pid) if wait.kind), key=lambda wait: -wait.seconds)
