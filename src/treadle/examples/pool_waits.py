@@ -3,9 +3,8 @@
 Watch for: "end" is printed first and the tasks after it, for the end of the with block waits until all are done.
 """
 
-import threading
-
 import treadle
+from treadle import threading
 
 go = threading.Event()
 
