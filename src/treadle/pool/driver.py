@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from .. import sync
 from ..errors import PoolClosed
 from . import events as brain
 from .engines.base import Engine, Look
@@ -47,10 +47,10 @@ class Driver:
         self, factory: EngineFactory, workers: int | None, name: str, on_closed: Callable[[Driver], None]
     ) -> None:
         self.reactor = Reactor(name)
-        self.closed = threading.Event()  # set when no task and no worker is left
-        self._lock = threading.Lock()  # guards: _state.  Rank: the first; nothing is called under it but the brain.
+        self.closed = sync.Event()  # set when no task and no worker is left
+        self._lock = sync.Lock()  # guards: _state.  Rank: the first; nothing is called under it but the brain.
         self._submitted: deque[list[Task]] = deque()  # by the main thread, and not taken in yet
-        self._finishing = threading.Lock()  # guards: _finished_once
+        self._finishing = sync.Lock()  # guards: _finished_once
         self._finished_once = False
         self.engine = factory(self, self.reactor)
         self._workers = workers
@@ -190,7 +190,7 @@ class Driver:
             self._take()
             self._handle(event)
             return
-        handled = threading.Event()
+        handled = sync.Event()
 
         def handle() -> None:
             try:
@@ -278,7 +278,7 @@ class Driver:
 
     def after_fork(self) -> None:
         """In a forked child: all this is the parent's."""
-        self._lock = threading.Lock()
+        self._lock = sync.Lock()
         self._state.closing = True
         # The epoll object is shared with the parent: what is removed from it here would be removed there as well.
         self.reactor.after_fork()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..sync import Condition, Lock
 from .results import resolve
 from .task import ASSIGNED, CANCELLED, Task
 from .waits import wait
@@ -18,7 +18,7 @@ _FINISHED = "FINISHED"
 _ENDED = ("FINISHED", "CANCELLED", "CANCELLED_AND_NOTIFIED")
 
 # Guards, for every future: the making of `_condition`, and the finishing of a future that has none.
-_light = threading.Lock()
+_light = Lock()
 
 
 class Future(concurrent.futures.Future[Any]):
@@ -30,7 +30,7 @@ class Future(concurrent.futures.Future[Any]):
 
     def __init__(self, driver: Driver) -> None:
         # Instead of the inherited __init__: the same fields, but for the condition.
-        self._made: threading.Condition | None = None
+        self._made: Condition | None = None
         self._state = "PENDING"
         self._result: Any = None
         self._exception: BaseException | None = None
@@ -40,13 +40,13 @@ class Future(concurrent.futures.Future[Any]):
         self._task: Task | None = None
 
     @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
+    def _condition(self) -> Condition:  # type: ignore[override]
         made = self._made
         if made is None:
             with _light:
                 made = self._made
                 if made is None:
-                    made = self._made = threading.Condition()
+                    made = self._made = Condition()
         return made
 
     def attach(self, task: Task) -> None:

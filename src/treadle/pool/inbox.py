@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
+from ..sync import Lock
 from .failures import describe_task
 from .results import resolve
 from .task import CANCELLED, Task
@@ -80,7 +80,7 @@ class Inbox:
     """
 
     def __init__(self, window: Window, ordered: bool) -> None:
-        self._lock = threading.Lock()  # guards all of these.  Rank: the last; nothing is called under it.
+        self._lock = Lock()  # guards all of these.  Rank: the last; nothing is called under it.
         self.window = window
         self._ordered = ordered
         self._line: deque[Slot] = deque()  # ordered: all that are unread, in order; else: those that are done

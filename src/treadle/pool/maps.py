@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import PoolClosed
+from ..sync import Semaphore
 from .decision import Decision
 from .feeder import PATIENCE, Feeder, MapOptions, Owner, length, publishable, source
 from .inbox import Outcome, Slot, outcome
@@ -26,7 +27,7 @@ class _FeedThread(threading.Thread):
         super().__init__(name="treadle-map-source", daemon=True)
         self._iterator = iterator
         self._feeder = feeder
-        self.room = threading.Semaphore(0)  # released when something was read
+        self.room = Semaphore(0)  # released when something was read
 
     def run(self) -> None:
         iterator = self._iterator()
@@ -59,7 +60,7 @@ class MapIterator(Iterator[Any]):
         self._exhausted = False  # the source has no more
         self._trouble: BaseException | None = None  # raised by the source; raised again after what came before it
         self._closed = False
-        self._arrived = threading.Semaphore(0)
+        self._arrived = Semaphore(0)
         self._until_feed = 0  # results to hand out before the next look at the window
         self._slow = False  # did the source make us wait for the last item?
         self._thread: _FeedThread | None = None
@@ -190,7 +191,7 @@ class MapIterator(Iterator[Any]):
         feeder.offer(args)
         return True
 
-    def feed_ahead(self, feeder: Feeder, room: threading.Semaphore) -> None:
+    def feed_ahead(self, feeder: Feeder, room: Semaphore) -> None:
         """The same in a thread of its own (`prefetch`): each item is submitted as soon as the source gives it."""
         inbox = feeder.inbox
         while not self._closed and not self._exhausted:

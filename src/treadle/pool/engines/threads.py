@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
+from ...sync import Lock
 from ..cpus import available_cpus
 from ..failures import Exit
 from ..task import RAISED, RETURNED, Call, Task
@@ -28,7 +29,7 @@ class ThreadEngine:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._lock = threading.Lock()  # guards: _threads, _prepared, _spare
+        self._lock = Lock()  # guards: _threads, _prepared, _spare
         self._threads: dict[int, _Thread] = {}
         self._prepared = False
         self._spare: _Thread | None = None  # runs, and is no worker yet
@@ -125,7 +126,7 @@ class ThreadEngine:
         self._threads.clear()
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._threads.clear()
         self._spare = None
 
@@ -146,7 +147,7 @@ class _Thread(threading.Thread):
         self.worker = worker
         self.engine = engine
         self.inbox: SimpleQueue[Sequence[tuple[int, Task]] | None] = SimpleQueue()
-        self._guard = threading.Lock()  # guards the five below
+        self._guard = Lock()  # guards the five below
         self._limit: float = math.inf  # it starts nothing with a higher sequence number
         self._last = 0  # the sequence number that it started last
         self._running: int | None = None
