@@ -231,3 +231,31 @@ def test_legal_programs_raise_nothing(many: int) -> None:
         warnings.simplefilter("error")
         for seed in range(many):
             legal_program(seed)
+
+
+def test_a_notified_thread_wakes_though_its_notifier_sleeps() -> None:
+    """The wake-up that a notifier owes is paid before it waits for something itself, not only at the release."""
+    condition, woken, waits = threading.Condition(), threading.Event(), plain.Event()
+
+    def wait() -> None:
+        with condition:
+            waits.set()
+            condition.wait()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    waits.wait(10)
+    with condition:
+        condition.notify()
+        begin = time.monotonic()
+        while not [w for w in diagnose_waits() if w.tid == thread.native_id and w.kind == "rlock"]:
+            assert time.monotonic() - begin < 10
+            woken.wait(0.01)
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def diagnose_waits():
+    from treadle import diagnose
+
+    return diagnose.waits()

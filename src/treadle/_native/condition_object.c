@@ -304,7 +304,9 @@ static PyObject *notify(PyObject *op, int64_t n)
         return NULL;
     }
     if (n != 0 && atomic_load(&self->waiting) > 0) {
-        bool mine = self->ours && tl_self_is(me, atomic_load(&((struct lock_object *)self->lock)->lock.word));
+        /* Only an RLock's owner itself will release it, and then pay; a plain lock anybody may. */
+        bool mine = self->ours && Py_TYPE(self->lock) == core_state_of(op)->rlock_type &&
+                    tl_self_is(me, atomic_load(&((struct lock_object *)self->lock)->lock.word));
         tl_notify(condition_id(self), TL_PRIVATE, n, mine ? me : NULL);
     }
     Py_RETURN_NONE;

@@ -1,5 +1,5 @@
 /* The calling thread: its record, its end, and what a fork makes of it. */
-#include "self.h"
+#include "park.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -15,6 +15,7 @@ static void thread_ends(void *memory)
 {
     struct tl_self *self = memory;
     uint32_t depth;
+    tl_pay(self);
     for (depth = 0; depth < TL_DEPTH; depth++)
         if (self->records[depth] != 0)
             tl_record_release(self->records[depth]);

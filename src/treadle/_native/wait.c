@@ -262,6 +262,8 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
         return finish(&w, WAIT_ERROR, false);
     if (look(&w, false, false))
         return finish(&w, WAIT_GOT, true);
+    if (w.self->owed_count > 0) /* whom this thread owes a wake-up may be whom it waits for */
+        tl_pay(w.self);
     if (interrupt_pending()) {
         enum wait_result result = finish(&w, WAIT_ERROR, false);
         raise_interrupted(&w);
