@@ -184,7 +184,7 @@ while True:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("times", [12, pytest.param(200, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("times", [12, pytest.param(200, marks=[pytest.mark.heavy, pytest.mark.by_hand])])
 @pytest.mark.parametrize("engine", ["threads", "processes"])
 def test_at_random_moments(engine: str, times: int, tmp_path: Path) -> None:
     chance = random.Random()
@@ -245,6 +245,7 @@ def test_before_every_few_lines(engine: str, step: int, scenario: str, tmp_path:
 
 
 @pytest.mark.heavy
+@pytest.mark.by_hand
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("scenario", ["submit", "map", "cancel"])
 @pytest.mark.parametrize("engine", ENGINES)

@@ -127,7 +127,7 @@ def resolve(base: Path, dotted: list[str]) -> str:
 
 def test_the_rules_see_something() -> None:
     found = set(imports(HOME / "pool/driver.py"))
-    assert {"pool/state.py", "pool/reactor.py", "errors.py", "threading"} <= {module for _, module in found}
+    assert {"pool/state.py", "pool/reactor.py", "errors.py", "contextlib"} <= {module for _, module in found}
     assert "pool/driver.py" not in {module for _, module in imports(HOME / "pool/future.py")}, "typing only"
 
 

@@ -16,7 +16,7 @@ from model import Model
         pytest.param(2, 2, 1, 1, marks=pytest.mark.heavy),
         pytest.param(3, 1, 1, 0, marks=pytest.mark.heavy),
         pytest.param(3, 1, 0, 1, marks=pytest.mark.heavy),
-        pytest.param(3, 1, 1, 1, marks=[pytest.mark.heavy, pytest.mark.timeout(1800)]),
+        pytest.param(3, 1, 1, 1, marks=[pytest.mark.heavy, pytest.mark.by_hand, pytest.mark.timeout(1800)]),
     ],
 )
 def test_the_protocol_holds(threads: int, rounds: int, kills: int, gives_up: int) -> None:
