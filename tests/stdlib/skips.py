@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 
 NEW_ONES = {
-    "ThreadTests.test_finalize_daemon_thread_hang": "takes the first flush of stderr for the finalization; a program that "
-    "has imported logging, as ours, flushes before it",
+    "ThreadTests.test_finalize_daemon_thread_hang": "takes the first flush of stderr for the finalization; a program "
+    "that has imported logging, as ours, flushes before it",
     "ThreadTests.test_lazy_import": "is about what the standard library's module imports",
 }
 
