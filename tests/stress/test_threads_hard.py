@@ -249,3 +249,59 @@ def test_interrupts() -> None:
     rounds()
     assert ended["Interrupted"] > 0
     assert condition.acquire(timeout=5)
+
+
+def together(*functions: Callable[[], object]) -> None:
+    threads = [plain.Thread(target=function, daemon=True) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS * 20 + 30)
+        assert not thread.is_alive(), "a wake-up was lost"
+
+
+def test_waits_without_limits_semaphore() -> None:
+    """No time-out covers up a lost wake-up here."""
+    there, back, rounds = threading.Semaphore(2), threading.Semaphore(0), int(5000 * SECONDS)
+
+    def move(source: threading.Semaphore, target: threading.Semaphore) -> None:
+        for _ in range(rounds):
+            source.acquire()
+            target.release()
+
+    together(*[lambda: move(there, back), lambda: move(back, there)] * 3)
+    assert (there._value, back._value) == (2, 0)
+
+
+@pytest.mark.parametrize("kind", [threading.Lock, threading.RLock])
+def test_waits_without_limits_condition(kind) -> None:
+    condition, turn, rounds = threading.Condition(kind()), [0], int(2000 * SECONDS)
+
+    def play(me: int) -> None:
+        for _ in range(rounds):
+            with condition:
+                while turn[0] % 3 != me:
+                    condition.wait()
+                turn[0] += 1
+                condition.notify_all()
+
+    together(*[lambda me=me: play(me) for me in range(3)])
+    assert turn[0] == 3 * rounds
+
+
+@pytest.mark.parametrize("kind", [queue.Queue, queue.LifoQueue, queue.PriorityQueue])
+def test_waits_without_limits_queue(kind) -> None:
+    q, rounds, got = kind(2), int(5000 * SECONDS), [0]
+
+    def produce() -> None:
+        for i in range(rounds):
+            q.put(i)
+
+    def consume() -> None:
+        for _ in range(rounds):
+            q.get()
+        got[0] += 1
+
+    together(*[produce, consume] * 4)
+    assert q.empty()
+    assert got[0] == 4

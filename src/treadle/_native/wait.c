@@ -262,6 +262,14 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
         return finish(&w, WAIT_ERROR, false);
     if (look(&w, false, false))
         return finish(&w, WAIT_GOT, true);
+#if PY_VERSION_HEX >= 0x030e0000
+    /* At exit the daemon threads are frozen, so whoever holds this will never let go of it. */
+    if (wait->edge != NULL && timeout < 0 && Py_IsFinalizing()) {
+        enum wait_result result = finish(&w, WAIT_ERROR, false);
+        PyErr_SetString(PyExc_PythonFinalizationError, "cannot acquire lock at interpreter finalization");
+        return result;
+    }
+#endif
     if (w.self->owed_count > 0) /* whom this thread owes a wake-up may be whom it waits for */
         tl_pay(w.self);
     if (interrupt_pending()) {

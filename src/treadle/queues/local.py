@@ -7,7 +7,6 @@ under a lock, as the standard library's does, with the same results, only slower
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import heapq
 import sys
@@ -115,6 +114,8 @@ class _Common(LocalQueue, Generic[T]):
             return attempt()
         except not_yet:
             pass
+        import asyncio  # here, because few programs with queues have an event loop
+
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 

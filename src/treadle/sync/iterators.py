@@ -103,6 +103,11 @@ class _Tee(Generic[T]):
         self._link = link.following
         return link.item
 
+    @property
+    def lock(self) -> Lock:
+        """The one lock that all copies share."""
+        return self._source.lock
+
     def __copy__(self) -> _Tee[T]:
         return _Tee(self._source, self._link)
 
