@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -64,9 +65,20 @@ def wait_of(record: dict[str, Any] | None) -> Wait | None:
         seconds=record["seconds"],
         timed=record["timed"],
         owner=record["owner"],
-        stack=tuple(record["stack"].splitlines()),
+        stack=_users(record["stack"].splitlines()),
         token=record["token"],
     )
+
+
+_START_UP = ("/treadle/sync/thread.py", f"{os.sep}threading.py")
+
+
+def _users(frames: list[str]) -> tuple[str, ...]:
+    """A stack, outermost frame first, without those with which every thread begins."""
+    skip = 0
+    while skip < len(frames) - 1 and frames[skip].partition(":")[0].endswith(_START_UP):
+        skip += 1
+    return tuple(frames[skip:])
 
 
 def _plain(kind: str) -> str:
