@@ -413,3 +413,14 @@ def test_a_generator_that_maps_may_be_dropped(engine: str) -> None:
     generator.close()
     del generator
     assert _ends()
+
+
+@pytest.mark.parametrize("buffer", [1, 3, None])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_prefetch_loses_and_repeats_nothing(ordered: bool, buffer: int | None) -> None:
+    """The source's thread and the reader meet at the window, thousands of times."""
+    for count in (0, 1, 2, 5000):
+        results = treadle.map(
+            abs, iter(range(count)), engine="threads", workers=3, ordered=ordered, buffer=buffer, prefetch=True
+        )
+        assert sorted(results) == list(range(count))

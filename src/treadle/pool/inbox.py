@@ -114,7 +114,7 @@ class Inbox:
             wake()
 
     def take(self) -> Slot | None:
-        """The next slot to read, or None.  Only the reader calls this, and the next three."""
+        """The next slot to read, or None.  Only the reader calls this, and the next two."""
         ready = self._ready
         if not ready:
             with self._lock:
@@ -145,10 +145,11 @@ class Inbox:
         with self._lock:
             return bool(self._line) and self._line[0].done
 
-    def wants(self) -> int:
-        """How many more items to submit now."""
+    def wants(self, reader: bool = True) -> int:
+        """How many more items to submit now.  `reader`: is it the reader that asks?  Only it knows what it has read."""
         with self._lock:
-            self._account()
+            if reader:
+                self._account()
             return self.window.wants()
 
     def _account(self) -> None:

@@ -142,9 +142,9 @@ class MapIterator(Iterator[Any]):
                     return slot
             if self._thread is None:
                 self._feed(feeder)
-            else:
-                self._thread.room.release()
             slot = inbox.take()
+            if self._thread is not None:
+                self._thread.room.release()  # after `take`, which counts what was read
             if slot is not None:
                 return slot
             if self._exhausted and inbox.unread == 0:
@@ -195,7 +195,7 @@ class MapIterator(Iterator[Any]):
         """The same in a thread of its own (`prefetch`): each item is submitted as soon as the source gives it."""
         inbox = feeder.inbox
         while not self._closed and not self._exhausted:
-            if inbox.wants():
+            if inbox.wants(reader=False):
                 self._pull(feeder)
                 try:
                     feeder.flush()
