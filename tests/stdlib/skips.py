@@ -27,6 +27,8 @@ SKIPS: dict[str, dict[str, str]] = {
         "which here refer to the thread; the garbage collector frees them",
     },
     "test_threading@3.11": {
+        "ThreadTests.test_frame_tstate_tracing": "OPEN: after the tests before it, Python 3.11.7 spins in its own "
+        "evaluation loop here, with no code of ours on the stack; alone it passes",
         "ThreadTests.test_disallow_instantiation": "wants threading.Lock to be a function; it is a class from 3.13 on, "
         "and ours on every version",
     },
