@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("test.support", reason="this Python is installed without its test package")
+pytest.importorskip("test.lock_tests", reason="this Python is installed without its test package")
 
 HARNESS = Path(__file__).with_name("harness.py")
 
@@ -20,8 +19,6 @@ HARNESS = Path(__file__).with_name("harness.py")
     "module", ["lock_tests", "test_queue", "test_threading", "test_threading_local", "test_sched"]
 )  # fmt: skip
 def test_suite(module: str) -> None:
-    if importlib.util.find_spec("test.lock_tests") is None:
-        pytest.skip("this Python comes without its test package")
     done = subprocess.run([sys.executable, str(HARNESS), module], capture_output=True, text=True, timeout=380)
     counts = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
