@@ -5,7 +5,7 @@ PYTEST_ARGS ?= -q -m "not heavy"
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench clean asan tsan
+.PHONY: demo test check docs bench clean asan tsan
 
 demo: $(VENV)/.installed
 	@$(BIN)/python -m treadle.examples.demo
@@ -18,6 +18,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation as a site, in build/site; a broken link is an error.  That its programs run is seen by the tests.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/.installed-dev
 	$(BIN)/pip install -q -e '.[bench]'
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
@@ -25,7 +29,9 @@ bench: $(VENV)/.installed-dev
 # The native core under a sanitizer, in a build of its own. TSAN means most with a free-threaded Python, better still one
 # that was configured --with-thread-sanitizer: `make tsan PYTHON_TSAN=that/python`.
 SANITIZED_TESTS ?= tests/contract/test_primitives.py tests/contract/test_queues.py tests/unit/test_deadlock.py \
-	tests/unit/test_threads.py tests/unit/test_queue_more.py tests/unit/test_rwlock.py tests/stress/test_threads_hard.py
+	tests/unit/test_threads.py tests/unit/test_queue_more.py tests/unit/test_rwlock.py tests/stress/test_threads_hard.py \
+	tests/unit/test_lanes.py tests/unit/test_inbox.py tests/contract/test_futures.py tests/contract/test_pool.py \
+	tests/contract/test_shared_queues.py
 PYTHON_TSAN ?= $(BIN)/python
 RUNTIME = $(shell $(CC) -print-file-name=lib$(1).so)
 
@@ -36,19 +42,24 @@ asan: $(VENV)/.installed-dev
 
 tsan: $(VENV)/.installed-dev
 	TREADLE_SANITIZE=thread $(PYTHON_TSAN) setup.py -q build --build-base build/tsan --build-lib build/tsan/lib
-	PYTHONPATH=build/tsan/lib LD_PRELOAD=$(call RUNTIME,tsan) TSAN_OPTIONS="exitcode=66 $(TSAN_OPTIONS)" \
+	PYTHONPATH=build/tsan/lib LD_PRELOAD=$(call RUNTIME,tsan) TSAN_OPTIONS="exitcode=66 die_after_fork=0 $(TSAN_OPTIONS)" \
 		$(PYTHON_TSAN) -m pytest -q -m "not heavy" -p no:cacheprovider $(SANITIZED_TESTS)
 
 $(VENV)/bin/python:
 	@echo "installing into $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+# The native core is compiled when it is installed: so whoever pulls a change of it gets it.
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py $(wildcard src/treadle/_native/*.[ch])
 	@$(BIN)/pip install -q -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	@$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed pyproject.toml
+	@$(BIN)/pip install -q -e '.[docs]'
 	@touch $@
 
 clean:

@@ -10,7 +10,7 @@ from importlib import import_module
 
 from .harness import run
 
-GROUPS = ("brain", "pool", "sync")
+GROUPS = ("brain", "pool", "pool_start", "pool_faces", "sync", "sync_shared", "queues_shared", "managers", "trace")
 
 
 def main() -> int:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import importlib.util
 import multiprocessing
 import multiprocessing.pool
+import os
+import pickle
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import treadle
+import treadle.multiprocessing
 
 from .harness import Contestant, Row, Work
 
@@ -46,6 +50,40 @@ def _consume(mapped: Callable[[range], Any]) -> Work:
         assert total == count * (count - 1) // 2
 
     return work
+
+
+LARGE = 100_000_000 // 8  # numbers
+
+
+def _argument(array: Any) -> int:
+    return len(array)
+
+
+def _result(_: Any) -> Any:
+    import numpy
+
+    return numpy.ones(LARGE)
+
+
+def _both(array: Any) -> Any:
+    return array
+
+
+def _large(fn: Callable[..., Any], sends: bool) -> Callable[..., Work]:
+    """Calls one after the other, with an array of 100 MB, or for one."""
+
+    def shape(submit: Callable[..., Any], result: Callable[[Any], Any]) -> Work:
+        import numpy
+
+        array = numpy.ones(LARGE) if sends else None
+
+        def work(count: int) -> None:
+            for _ in range(count):
+                result(submit(fn, array))
+
+        return work
+
+    return shape
 
 
 def _future_result(future: Any) -> Any:
@@ -108,6 +146,43 @@ def pebble_pool(name: str, shape: Callable[..., Work]) -> Callable[[ExitStack], 
         return shape(lambda fn, *args: pool.schedule(fn, args=args), _future_result)
 
     return open
+
+
+def loky_pool(shape: Callable[..., Work]) -> Callable[[ExitStack], Work]:
+    """loky, as joblib brings it."""
+
+    def open(stack: ExitStack) -> Work:
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        pool = stack.enter_context(ProcessPoolExecutor(WORKERS))
+        return shape(pool.submit, _future_result)
+
+    return open
+
+
+def bare_pipes(stack: ExitStack) -> Work:
+    """What a round trip costs at least: two pipes, a process at their other ends, the same pickling."""
+    there, to_child = os.pipe()
+    from_child, back = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(to_child)
+        while call := os.read(there, 1 << 16):
+            fn, args = pickle.loads(call)
+            os.write(back, pickle.dumps(fn(*args)))
+        os._exit(0)
+    os.close(there)
+    os.close(back)
+    stack.callback(os.waitpid, child, 0)
+    stack.callback(os.close, from_child)
+    stack.callback(os.close, to_child)
+
+    def work(count: int) -> None:
+        for i in range(count):
+            os.write(to_child, pickle.dumps((identity, (i,))))
+            pickle.loads(os.read(from_child, 1 << 16))
+
+    return work
 
 
 def _map_treadle(engine: Any) -> Callable[[ExitStack], Work]:
@@ -181,6 +256,8 @@ def rows() -> list[Row]:
                     Contestant("ProcessPoolExecutor.submit", stdlib_executor(_Processes, shape), 0.2),
                     Contestant("mpire apply_async", mpire_pool("forkserver", shape), 0.2),
                     Contestant("pebble schedule", pebble_pool("ProcessPool", shape), 0.1),
+                    Contestant("loky submit", loky_pool(shape), 0.1),
+                    *([Contestant("bare ping-pong over two pipes", bare_pipes)] if shape is _round_trips else ()),
                 ],
             )
         )
@@ -226,4 +303,42 @@ def rows() -> list[Row]:
             ],
         )
     )
-    return found
+    found.append(
+        Row(
+            "processes: map over a million ints",
+            1_000_000,
+            [
+                Contestant("treadle Pool.map", _map_treadle("processes")),
+                Contestant("treadle.multiprocessing Pool.map", _map_stdlib(treadle.multiprocessing.Pool, "map")),
+                *[
+                    Contestant(f"multiprocessing Pool.map, chunks of {size}", _map_stdlib(_Pool, "map", chunksize=size))
+                    for size in (1_000, 10_000, 125_000)
+                ],
+                Contestant(
+                    "ProcessPoolExecutor.map, chunks of 10000", _map_stdlib(_Processes, "map", chunksize=10_000), 0.2
+                ),
+                Contestant("joblib (loky)", _map_joblib(), 0.05),
+            ],
+        )
+    )
+    return found + _large_rows()
+
+
+def _large_rows() -> list[Row]:
+    """100 MB in one array, where numpy is installed."""
+    if importlib.util.find_spec("numpy") is None:
+        return []
+    titles = {"argument": (_argument, True), "result": (_result, False), "argument and result": (_both, True)}
+    return [
+        Row(
+            f"processes: 100 MB numpy, {title}",
+            10,
+            [
+                Contestant("treadle.Pool.submit", treadle_pool("processes", _large(fn, sends))),
+                Contestant("multiprocessing.Pool.apply_async", stdlib_pool(_Pool, _large(fn, sends))),
+                Contestant("ProcessPoolExecutor.submit", stdlib_executor(_Processes, _large(fn, sends))),
+                Contestant("loky submit", loky_pool(_large(fn, sends))),
+            ],
+        )
+        for title, (fn, sends) in titles.items()
+    ]

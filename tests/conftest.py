@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,21 @@ from treadle.testing.leaks import no_leaks
 # pytest-timeout interrupts a Python that still runs bytecode.  For one that does not, this is the net below: all stacks
 # of all threads from C, then the end.
 LAST_RESORT_SECONDS = 240.0
+
+# Whoever starts the tests in the background (nohup, a shell's &) has some signals ignored, and children inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is done to programs is done under `spawn` on one Python only: each of its processes starts an interpreter,
+    and what is special in it has its tests in contract/."""
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if item.path.parent.name == "faults" and "spawn" in map(str, values):
+            item.add_marker("once")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +53,8 @@ def _last_resort(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(_last_resort: None) -> Iterator[None]:
+def _leaves_nothing(_last_resort: None, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     with no_leaks():
         yield
+        # A record keeps the traceback of what it tells of, which keeps each frame below, which keeps what it worked on.
+        caplog.get_records("call").clear()

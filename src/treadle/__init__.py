@@ -15,6 +15,9 @@ How the package is laid out; a layer imports only what stands above it:
     diagnose/          who waits for whom, since when, and where
     threading.py       drop-in faces of the standard library's modules
     queue.py
+    futures/
+    multiprocessing/   and processes: their start, their end, their result
+    stand_ins.py       install(): `import threading` and its like mean these
     testing/           leak check and other tools, for our users' tests and ours
     cli/               one file a command
     examples/          short programs, one for each idea
@@ -29,21 +32,28 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from .errors import (
+        ClusterLost,
         DeadlockError,
         DeadlockWarning,
+        EngineMissing,
         Interrupted,
         LockRecoveredWarning,
+        ManagerClosed,
+        MemoryLimitExceeded,
         OwnerDied,
         PoolClosed,
+        ProcessDied,
         RemoteError,
         RemoteTraceback,
         ResultNotLoadable,
         ResultNotPicklable,
+        SharedObjectGone,
         TaskFailure,
         TaskNotLoadable,
         TaskNotPicklable,
         TaskTimeout,
         TreadleError,
+        Unsupported,
         WorkerDied,
         WorkerStartError,
         failure,
@@ -55,6 +65,8 @@ if TYPE_CHECKING:
     from .pool.maps import MapIterator
     from .pool.pool import Pool, map
     from .pool.stats import PoolStats, WorkerStats
+    from .shared.buffers import share
+    from .stand_ins import install
     from .waiting import wait
 
 # Each public name and the module that it lives in, imported when it is first used: `import treadle` is cheap.
@@ -67,44 +79,57 @@ _HOMES = {
     "Future": "pool.future",
     "available_cpus": "pool.cpus",
     "wait": "waiting",
+    "share": "shared.buffers",
+    "install": "stand_ins",
     **dict.fromkeys(
         (
-            "TreadleError", "TaskFailure", "RemoteTraceback", "failure", "WorkerDied", "TaskTimeout", "RemoteError",
+            "TreadleError", "TaskFailure", "RemoteTraceback", "failure", "WorkerDied", "ProcessDied", "TaskTimeout",
+            "RemoteError", "MemoryLimitExceeded",
             "TaskNotPicklable", "TaskNotLoadable", "ResultNotPicklable", "ResultNotLoadable", "PoolClosed",
             "WorkerStartError", "DeadlockError", "DeadlockWarning", "Interrupted", "OwnerDied", "LockRecoveredWarning",
+            "SharedObjectGone", "ManagerClosed", "Unsupported", "EngineMissing", "ClusterLost",
         ),
         "errors",
     ),
 }  # fmt: skip
 
 __all__ = [
+    "ClusterLost",
     "DeadlockError",
     "DeadlockWarning",
     "Decision",
+    "EngineMissing",
     "Future",
     "Interrupted",
     "LockRecoveredWarning",
+    "ManagerClosed",
     "MapIterator",
+    "MemoryLimitExceeded",
     "Outcome",
     "OwnerDied",
     "Pool",
     "PoolClosed",
     "PoolStats",
+    "ProcessDied",
     "RemoteError",
     "RemoteTraceback",
     "ResultNotLoadable",
     "ResultNotPicklable",
+    "SharedObjectGone",
     "TaskFailure",
     "TaskNotLoadable",
     "TaskNotPicklable",
     "TaskTimeout",
     "TreadleError",
+    "Unsupported",
     "WorkerDied",
     "WorkerStartError",
     "WorkerStats",
     "available_cpus",
     "failure",
+    "install",
     "map",
+    "share",
     "wait",
 ]
 

@@ -8,6 +8,7 @@ the item, its index, the number of attempts, the worker's pid and the traceback 
 from __future__ import annotations
 
 import signal
+import sys
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from pickle import PicklingError, UnpicklingError
@@ -15,10 +16,10 @@ from typing import Any
 
 __all__ = [
     "TreadleError", "TaskFailure", "RemoteTraceback", "failure",
-    "WorkerDied", "TaskTimeout", "RemoteError", "TaskNotPicklable", "TaskNotLoadable", "ResultNotPicklable",
-    "ResultNotLoadable",
-    "PoolClosed", "WorkerStartError",
-    "DeadlockError", "DeadlockWarning", "Interrupted", "OwnerDied", "LockRecoveredWarning",
+    "WorkerDied", "ProcessDied", "TaskTimeout", "MemoryLimitExceeded", "RemoteError",
+    "TaskNotPicklable", "TaskNotLoadable", "ResultNotPicklable", "ResultNotLoadable",
+    "PoolClosed", "ManagerClosed", "WorkerStartError", "Unsupported", "EngineMissing", "ClusterLost",
+    "DeadlockError", "DeadlockWarning", "Interrupted", "OwnerDied", "LockRecoveredWarning", "SharedObjectGone",
 ]  # fmt: skip
 
 
@@ -71,6 +72,11 @@ class RemoteTraceback(Exception):
         super().__init__(text)
         self.text = text
 
+    @property
+    def tb(self) -> str:
+        """The text again, under the name that it has in `multiprocessing.pool`."""
+        return self.text
+
     def __str__(self) -> str:
         return f'\n"""\n{self.text.rstrip()}\n"""'
 
@@ -96,15 +102,39 @@ class WorkerDied(TreadleError, BrokenExecutor):
     @property
     def signal(self) -> signal.Signals | None:
         """The signal that ended the worker, if one did."""
-        if self.exitcode is None or self.exitcode >= 0:
-            return None
-        try:
-            return signal.Signals(-self.exitcode)
-        except ValueError:
-            return None
+        return _signal_of(self.exitcode)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.args[0], self.pid, self.exitcode), self.__dict__.copy()
+
+
+class ProcessDied(TreadleError, ChildProcessError):
+    """A `Process` ended before its target had returned or raised: a signal, ``os._exit``, ``sys.exit`` with a code.
+
+    `exitcode` is that of the process: the exit status, or minus the signal's number.
+    """
+
+    def __init__(self, message: str, pid: int | None = None, exitcode: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exitcode = exitcode
+
+    @property
+    def signal(self) -> signal.Signals | None:
+        """The signal that ended the process, if one did."""
+        return _signal_of(self.exitcode)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.pid, self.exitcode), self.__dict__.copy()
+
+
+def _signal_of(exitcode: int | None) -> signal.Signals | None:
+    if exitcode is None or exitcode >= 0:
+        return None
+    try:
+        return signal.Signals(-exitcode)
+    except ValueError:
+        return None
 
 
 def describe_exit(exitcode: int | None) -> str:
@@ -130,6 +160,17 @@ class TaskTimeout(TreadleError, TimeoutError):
         return type(self), (self.args[0], self.timeout), self.__dict__.copy()
 
 
+class MemoryLimitExceeded(TreadleError, MemoryError):
+    """The task wanted more memory than its `memory_limit` (bytes)."""
+
+    def __init__(self, message: str, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.limit), self.__dict__.copy()
+
+
 class RemoteError(TreadleError):
     """Stands in for an exception of a task that could not be pickled, or not be rebuilt on this side.
 
@@ -153,7 +194,18 @@ class TaskNotLoadable(TreadleError, UnpicklingError):
 
 
 class ResultNotPicklable(TreadleError, PicklingError):
-    """The task returned something that can't be pickled."""
+    """The task returned something that can't be pickled.
+
+    `value` is a text for what it returned, `reason` one for what pickling it raised.
+    """
+
+    def __init__(self, message: str, value: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.value = value
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.value, self.reason), self.__dict__.copy()
 
 
 class ResultNotLoadable(TreadleError, UnpicklingError):
@@ -165,6 +217,26 @@ class ResultNotLoadable(TreadleError, UnpicklingError):
 
 class PoolClosed(TreadleError, RuntimeError):
     """The pool was shut down (or belongs to another process), so it takes no more tasks."""
+
+
+class Unsupported(TreadleError, ValueError, NotImplementedError):
+    """The engine can't do what was asked for; `engine` and `option` say which, the message says why."""
+
+    def __init__(self, message: str, engine: str = "", option: str = "") -> None:
+        super().__init__(message)
+        self.engine = engine
+        self.option = option
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.engine, self.option), self.__dict__.copy()
+
+
+class EngineMissing(TreadleError, ImportError):
+    """The engine needs packages that are not installed; the message says which command installs them."""
+
+
+class ManagerClosed(TreadleError, ConnectionRefusedError):
+    """The manager was shut down in this process, so its objects can't be used here any more."""
 
 
 class DeadlockError(TreadleError, RuntimeError):
@@ -200,11 +272,19 @@ class Interrupted(BaseException):
 
 
 class OwnerDied(TreadleError, RuntimeError):
-    """The owner of a lock ended without releasing it, and nobody else may."""
+    """The owner of a lock ended without releasing it.
+
+    An RLock of a thread that has ended stays locked: nobody else may release it.  A lock in shared memory whose process
+    died is free again when this is raised; what it guards may be half changed.
+    """
 
 
 class LockRecoveredWarning(RuntimeWarning):
     """The process that held this shared lock was killed; it was taken over, and what it guards may be half changed."""
+
+
+class SharedObjectGone(TreadleError, FileNotFoundError):
+    """A pickled shared object (a lock, an event, ...) was loaded after its last holder had dropped it."""
 
 
 # -- the environment's fault ------------------------------------------------------------------------------------------
@@ -212,3 +292,31 @@ class LockRecoveredWarning(RuntimeWarning):
 
 class WorkerStartError(TreadleError, BrokenExecutor):
     """Worker processes end before they are ready to work, again and again; the message says how they ended."""
+
+
+class ClusterLost(WorkerStartError, ConnectionError):
+    """The cluster that the pool runs on can't be reached, or can't be reached any more."""
+
+
+# -- the standard library's pools have names for some of these --------------------------------------------------------
+
+
+def adopt_stdlib_names() -> None:
+    """Make the errors of pools instances of `BrokenProcessPool` and `BrokenThreadPool` too.
+
+    These live in modules that load much of the standard library, so they are only loaded when there is such an error.
+    A class that is given another base changes for its existing instances as well.  Idempotent, from any thread.
+    """
+    if BrokenExecutor not in WorkerDied.__bases__:
+        return
+    try:
+        from concurrent.futures.process import BrokenProcessPool
+        from concurrent.futures.thread import BrokenThreadPool
+    except Exception:  # the program is ending, and what is not loaded can't be had any more
+        return
+    interpreters = sys.modules.get("concurrent.futures.interpreter")  # a BrokenThreadPool too, of 3.14 and later
+    thread: type[BrokenExecutor] = getattr(interpreters, "BrokenInterpreterPool", BrokenThreadPool)
+    TaskNotLoadable.__bases__ = (TreadleError, UnpicklingError, BrokenProcessPool)
+    ResultNotLoadable.__bases__ = (TreadleError, UnpicklingError, BrokenProcessPool)
+    WorkerStartError.__bases__ = (TreadleError, BrokenProcessPool, thread)
+    WorkerDied.__bases__ = (TreadleError, BrokenProcessPool, thread)  # the last: it says that all is done

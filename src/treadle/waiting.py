@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from treadle._native._core import Event, LocalQueue
+from treadle._native._core import Event, LocalQueue, SharedQueue
 
 __all__ = ["wait"]
 
@@ -92,12 +92,36 @@ class _QueueSource(_Source):
         return lambda: self.queue._unlisten(tell)
 
 
+class _SharedQueueSource(_Source):
+    """A queue between processes: a thread awaits it, once for each look that found it not ready."""
+
+    def __init__(self, queue: SharedQueue) -> None:
+        self.queue = queue
+        self.watcher: Any = None
+
+    def ready(self) -> bool:
+        ready = self.queue._closed or self.queue._shut or self.queue.qsize() > 0
+        if not ready and self.watcher is not None:
+            self.watcher.arm()
+        return ready
+
+    def watch(self, tell: Callable[[], None]) -> Stop:
+        from treadle.queues.shared import Watcher  # here, because few programs wait for such a queue
+
+        watcher = self.watcher = Watcher(self.queue, False, tell)
+        watcher.arm()
+        return watcher.stop
+
+
 class _FutureSource(_Source):
     def __init__(self, future: Future[Any]) -> None:
         self.future = future
 
     def ready(self) -> bool:
-        return self.future.done()
+        if not self.future.done():
+            return False
+        _ = self.future._condition  # who waits for it has looked at it (see `pool/unread.py`)
+        return True
 
     def watch(self, tell: Callable[[], None]) -> Stop:
         # A future can't forget a callback, so the callback forgets whom it calls.
@@ -170,6 +194,8 @@ def _source(thing: Any) -> _Source:
         return _EventSource(thing)
     if isinstance(thing, LocalQueue):
         return _QueueSource(thing)
+    if isinstance(thing, SharedQueue):
+        return _SharedQueueSource(thing)
     if isinstance(thing, Future):
         return _FutureSource(thing)
     if isinstance(thing, _threading.Thread):

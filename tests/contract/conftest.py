@@ -12,17 +12,41 @@ import pytest
 from contract_work import MakeExecutor
 
 import treadle
+import treadle.futures
+from treadle.engines import Abilities, abilities
 
 TREADLE = {
     "threads": lambda workers: treadle.Pool(workers, engine="threads"),
     "processes": lambda workers: treadle.Pool(workers, engine="processes"),
     "auto": lambda workers: treadle.Pool(workers, engine="auto"),
+    "inline": lambda workers: treadle.Pool(workers, engine="inline"),
+}
+FUTURES = {
+    "futures-threads": lambda workers: treadle.futures.ThreadPoolExecutor(workers),
+    "futures-processes": lambda workers: treadle.futures.ProcessPoolExecutor(workers),
 }
 STDLIB = {
     "stdlib-threads": lambda workers: ThreadPoolExecutor(workers),
     # "fork", because it leaves no helper process behind that would look like a leak.
     "stdlib-processes": lambda workers: ProcessPoolExecutor(workers, multiprocessing.get_context("fork")),
 }
+
+
+# What "auto" can do: what both of its engines can.
+AUTO = Abilities(*[all(pair) for pair in zip(abilities("threads"), abilities("processes"), strict=True)])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(ability, ...): of treadle's engines, only those that can do this")
+
+
+def _require(request: pytest.FixtureRequest, name: str) -> None:
+    """Leave the test out where the engine can't do what it needs."""
+    can = AUTO if name == "auto" else abilities(name)
+    for marker in request.node.iter_markers("needs"):
+        for ability in marker.args:
+            if not getattr(can, ability):
+                pytest.skip(f"engine {name!r} has no {ability}")
 
 
 def _maker(makers: dict[str, Callable[[int], Executor]], name: str) -> Iterator[MakeExecutor]:
@@ -43,15 +67,18 @@ def _maker(makers: dict[str, Callable[[int], Executor]], name: str) -> Iterator[
                 executor.shutdown(cancel_futures=True)
 
 
-@pytest.fixture(params=[*TREADLE, *STDLIB])
+@pytest.fixture(params=[*TREADLE, *FUTURES, *STDLIB])
 def make(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
     """Makes executors, ours and the standard library's; shuts down what the test did not."""
-    yield from _maker({**TREADLE, **STDLIB}, request.param)
+    if request.param in TREADLE:
+        _require(request, request.param)
+    yield from _maker({**TREADLE, **FUTURES, **STDLIB}, request.param)
 
 
 @pytest.fixture(params=list(TREADLE))
 def pools(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
     """Makes treadle's pools only."""
+    _require(request, request.param)
     yield from _maker(TREADLE, request.param)
 
 
@@ -59,4 +86,5 @@ def pools(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
 def engine(request: pytest.FixtureRequest) -> str:
     """The name of each engine, for `treadle.map`."""
     name: str = request.param
+    _require(request, name)
     return name

@@ -17,7 +17,7 @@ import pytest
 from contract_work import MakeExecutor
 
 import treadle
-from treadle.pool.window import LARGEST
+from treadle.pool.inbox import LARGEST
 from treadle.testing.leaks import descendants
 
 
@@ -126,11 +126,13 @@ def _flat(items: int, warm: int, allowed: int, **how: Any) -> None:
     assert most < allowed, f"grew by {most / 1e6:.1f} MB over {items} items"
 
 
+@pytest.mark.needs("background")
 def test_memory_is_flat(engine: str) -> None:
     _flat(60_000, 20_000, 6_000_000, engine=engine)
 
 
 @pytest.mark.heavy
+@pytest.mark.by_hand
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "how", [{"engine": "processes"}, {"engine": "threads"}, {"engine": "auto", "on_error": "skip"}]
@@ -173,6 +175,7 @@ def test_ordered_waits_for_the_first(engine: str, tmp_path: Path) -> None:
     timer.join()
 
 
+@pytest.mark.needs("background")
 def test_unordered_does_not(engine: str, tmp_path: Path) -> None:
     gates = [str(tmp_path / "go"), str(tmp_path), str(tmp_path)]
     results = treadle.map(work.after, gates, "abc", engine=engine, workers=2, ordered=False)
@@ -308,6 +311,7 @@ def test_stop_iteration_of_a_task_does_not_end_the_results(engine: str) -> None:
     assert kept[:2] + kept[3:] == [0, 1, 3, 4] and isinstance(kept[2], StopIteration)
 
 
+@pytest.mark.needs("timeout")
 def test_retries_and_timeout_of_a_map(engine: str, tmp_path: Path) -> None:
     results = treadle.map(work.fail_times, [str(tmp_path / "calls")], [2], engine=engine, retries=2, timeout=20)
     assert list(results) == [3]
@@ -316,6 +320,7 @@ def test_retries_and_timeout_of_a_map(engine: str, tmp_path: Path) -> None:
     assert info is not None and info.attempts == 3 and len(work.lines(tmp_path / "more")) == 3
 
 
+@pytest.mark.needs("timeout")
 def test_timeout_of_one_item(engine: str, tmp_path: Path) -> None:
     gates = [str(tmp_path), str(tmp_path / "go"), str(tmp_path)]
     begin = time.monotonic()
@@ -377,6 +382,7 @@ def test_an_error_ends_the_workers(tmp_path: Path) -> None:
     assert _ends()
 
 
+@pytest.mark.needs("background")
 def test_leaving_a_map_on_a_pool_cancels_what_is_unread(pools: MakeExecutor, tmp_path: Path) -> None:
     log = str(tmp_path / "log")
     with pools(1) as pool:

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import os
 import pickle
+import sys
 import threading
 import time
 import weakref
@@ -19,6 +20,10 @@ import pytest
 from contract_work import MakeExecutor
 
 import treadle
+
+measures = pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="without the global lock, threads serve for both"
+)
 
 # -- bad input
 
@@ -85,6 +90,7 @@ def test_not_callable(pools: MakeExecutor) -> None:
 # -- options
 
 
+@pytest.mark.needs("timeout")
 def test_options_take_no_keyword_of_the_function(pools: MakeExecutor) -> None:
     keywords = {"timeout": "t", "retries": "r", "fn": "f"}
     with pools() as pool:
@@ -108,6 +114,7 @@ def test_retries(pools: MakeExecutor, tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.needs("timeout")
 def test_timeout_is_of_the_task_not_of_its_wait_in_the_queue(pools: MakeExecutor, tmp_path: Path) -> None:
     with pools(1) as pool:
         first = pool.options(timeout=20).submit(work.gate, str(tmp_path / "started"), str(tmp_path / "go"))
@@ -148,9 +155,10 @@ def test_exception_with_two_required_arguments(pools: MakeExecutor) -> None:
 # -- stats, decision, names
 
 
+@pytest.mark.needs("background")
 def test_stats(pools: MakeExecutor, tmp_path: Path) -> None:
     with pools(2) as pool:
-        assert pool.stats() == ([], 0, 0, 0, 0, 0)
+        assert pool.stats() == ([], 0, 0, 0, 0, 0, 0)
         running = [pool.submit(work.gate, str(tmp_path / f"s{i}"), str(tmp_path / "go")) for i in range(2)]
         for i in range(2):
             work.until(tmp_path / f"s{i}")
@@ -187,6 +195,7 @@ def compute_a_little(_: int) -> int:
     return sum(i * i for i in range(150_000))
 
 
+@measures
 def test_auto_chooses_threads_for_waiting() -> None:
     with treadle.Pool(2) as pool:
         assert pool.decision is None and "measuring" in repr(pool)
@@ -196,6 +205,7 @@ def test_auto_chooses_threads_for_waiting() -> None:
         assert "%" in decision.reason and "was waiting" in decision.reason and str(decision).startswith("threads: ")
 
 
+@measures
 def test_auto_chooses_processes_for_computing() -> None:
     with treadle.Pool(2) as pool:
         assert len(set(pool.map(compute_a_little, range(30)))) == 1
@@ -209,6 +219,7 @@ def test_auto_runs_each_of_the_first_calls_once(tmp_path: Path) -> None:
     assert sorted(map(int, work.lines(path))) == list(range(100)), "measuring runs nothing twice"
 
 
+@measures
 def test_auto_survives_a_crash_among_the_first_calls() -> None:
     with treadle.Pool(2) as pool:
         assert isinstance(pool.submit(os._exit, 3).exception(10), treadle.WorkerDied)
@@ -216,6 +227,7 @@ def test_auto_survives_a_crash_among_the_first_calls() -> None:
         assert pool.submit(work.square, 3).result(10) == 9
 
 
+@measures
 def test_auto_takes_what_cannot_be_pickled() -> None:
     lock = threading.Lock()
     with treadle.Pool(2) as pool:
@@ -255,6 +267,7 @@ def test_asubmit_and_amap(pools: MakeExecutor) -> None:
         asyncio.run(main())
 
 
+@pytest.mark.needs("background")
 def test_the_loop_runs_on_while_amap_waits(pools: MakeExecutor, tmp_path: Path) -> None:
     async def main() -> None:
         results = pool.amap(work.after, [str(tmp_path / "go")], [5])
@@ -269,6 +282,7 @@ def test_the_loop_runs_on_while_amap_waits(pools: MakeExecutor, tmp_path: Path) 
         asyncio.run(main())
 
 
+@pytest.mark.needs("background")
 def test_cancelling_amap_cancels_the_rest(pools: MakeExecutor, tmp_path: Path) -> None:
     log = str(tmp_path / "log")
 
@@ -446,6 +460,7 @@ def test_many_different_functions() -> None:
         assert [f.result(30) for f in futures] == list(range(700))
 
 
+@pytest.mark.needs("background")
 def test_terminate(pools: MakeExecutor, tmp_path: Path) -> None:
     pool = pools(2)
     running = [pool.submit(work.gate, str(tmp_path / f"s{i}"), str(tmp_path / "never")) for i in range(2)]

@@ -6,6 +6,10 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(__file__).parents[2] / "src/treadle"
 
 
@@ -30,8 +34,8 @@ def test_only_one_file_touches_the_system() -> None:
 
 
 def test_no_pointers_in_shared_memory() -> None:
-    text = (PACKAGE / "_native/board.h").read_text()
-    for struct in ("tl_hot", "tl_cold", "tl_board_head"):
+    text = (PACKAGE / "_native/board.h").read_text() + (PACKAGE / "_native/arena.h").read_text()
+    for struct in ("tl_hot", "tl_cold", "tl_board_head", "tl_arena_head", "tl_slot", "tl_entry"):
         body = re.search(rf"struct {struct} \{{(.*?)\n\}};", text, re.S)
         assert body is not None
         assert "*" not in re.sub(r"/\*.*?\*/", "", body[1], flags=re.S)

@@ -10,6 +10,8 @@ import pytest
 
 import treadle
 
+pytestmark = pytest.mark.once
+
 HOME = Path(treadle.__file__).parent
 MODULES = sorted(HOME.rglob("*.py"))
 
@@ -18,6 +20,9 @@ MODULES = sorted(HOME.rglob("*.py"))
 LAYERS = {
     "errors.py": 0,
     "_native": 1,
+    "handles.py": 1,
+    "first_steps.py": 0,
+    "recording": 2,
     "sync": 2,
     "queues": 3,
     "waiting.py": 4,
@@ -27,44 +32,76 @@ LAYERS = {
     "pool/busy.py": 10,
     "pool/cpus.py": 10,
     "pool/waits.py": 10,
+    "pool/memory.py": 10,
     "pool/decision.py": 10,
-    "pool/window.py": 10,
+    "pool/options.py": 10,
+    "pool/abilities.py": 10,
     "pool/task.py": 11,
+    "pool/ranks.py": 12,
     "pool/events.py": 12,
     "pool/state.py": 12,
     "pool/reactor.py": 12,
     "pool/transport": 13,
     "pool/payloads.py": 13,
+    "pool/main_module.py": 10,
+    "pool/main_pickling.py": 13,
+    "pool/birth.py": 17,
     "pool/functions.py": 14,
     "pool/failures.py": 14,
+    "pool/contexts.py": 15,
+    "pool/calls.py": 16,
+    "pool/reports.py": 15,
+    "pool/inside": 15,
     "pool/results.py": 15,
     "pool/worker.py": 16,
     "pool/launch": 17,
     "pool/engines": 18,
+    "pool/unread.py": 16,
+    "pool/watchdog.py": 10,
     "pool/registry.py": 19,
     "pool/driver.py": 20,
     "pool/future.py": 21,
     "pool/stats.py": 21,
     "pool/inbox.py": 16,
+    "pool/chunks.py": 16,
+    "pool/bulk.py": 16,
     "pool/feeder.py": 21,
+    "pool/warm.py": 21,
     "pool/maps.py": 22,
+    "pool/streams.py": 23,
     "pool/amaps.py": 23,
+    "pool/station.py": 21,
+    "pool/clusters": 22,
+    "pool/catalog.py": 23,
     "pool/pool.py": 24,
+    "engines.py": 41,
     "progress.py": 22,
     "diagnose": 30,
     "threading.py": 40,
     "queue.py": 40,
     "multiprocessing": 40,
-    "futures.py": 40,
+    "futures": 41,
+    "joblib.py": 41,
+    "stand_ins.py": 42,
     "testing": 45,
+    "pytest_plugin.py": 46,
     "__init__.py": 50,
     "cli": 60,
     "examples": 60,
     "__main__.py": 70,
 }
 # The brain: events in, instructions out.
-PURE = ("pool/state.py", "pool/events.py", "pool/task.py", "pool/window.py", "pool/decision.py")
-MAY_PURE_IMPORT = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "math", "typing"}
+PURE = (
+    "pool/state.py",
+    "pool/ranks.py",
+    "pool/events.py",
+    "pool/task.py",
+    "pool/options.py",
+    "pool/decision.py",
+)
+MAY_PURE_IMPORT = {"__future__", "bisect", "collections", "collections.abc", "dataclasses", "enum", "math", "typing"}
+# Its structures, and the brain's loops in C: these are pure as well.
+MAY_PURE_IMPORT |= {"_native/__init__.py"}
 
 
 def name(path: Path) -> str:

@@ -6,8 +6,12 @@
 #include "cycle.h"
 #include "guard.h"
 #include "lock.h"
+#include "permits.h"
+#include "rounds.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +56,7 @@ static bool take(struct tl_lock *lock, uint64_t object, int64_t timeout, bool *r
             tl_self_leave(self);
             return false;
         }
-        why = tl_park(record, episode, 20000000);
+        why = tl_park(tl_self(), record, episode, 20000000, false);
         if (TL_PHASE_OF(atomic_load(&tl_board.hot[record].state)) == TL_NOTIFIED) {
             got = tl_lock_look(lock, self, 0, true, false, recovered);
             if (got)
@@ -228,7 +232,7 @@ static void test_dead_waiter(void)
         uint32_t episode = tl_publish(record, object, 0, tl_ticket());
         atomic_store(&shared->rounds, 1);
         for (;;)
-            tl_park(record, episode, -1);
+            tl_park(tl_self(), record, episode, -1, true);
     }
     while (atomic_load(&shared->rounds) < 1)
         usleep(100);
@@ -238,7 +242,7 @@ static void test_dead_waiter(void)
         uint32_t episode = tl_publish(record, object, 0, tl_ticket());
         atomic_store(&shared->rounds, 2);
         while (TL_PHASE_OF(atomic_load(&tl_board.hot[record].state)) == TL_WAITING)
-            tl_park(record, episode, -1);
+            tl_park(tl_self(), record, episode, -1, true);
         _exit(0);
     }
     while (atomic_load(&shared->rounds) < 2)
@@ -262,7 +266,7 @@ static void *wait_in_line(void *arg)
     uint32_t episode = tl_publish(record, 99, TL_PRIVATE, tl_ticket());
     atomic_fetch_add(&arrived, 1);
     while (TL_PHASE_OF(atomic_load(&tl_board.hot[record].state)) == TL_WAITING)
-        tl_park(record, episode, -1);
+        tl_park(tl_self(), record, episode, -1, true);
     atomic_store(&order[atomic_fetch_add(&woken_count, 1)], me);
     tl_withdraw(record, episode);
     tl_self_leave(tl_self());
@@ -323,11 +327,169 @@ static void test_records(void)
     printf("records and tokens\n");
 }
 
+static uint32_t slots_used(void)
+{
+    uint32_t slots, entries;
+    tl_arena_sweep(true);
+    tl_arena_used(&slots, &entries);
+    return slots;
+}
+
+/* A slot lives as long as anybody has it, and its handle never means another one. */
+static void test_arena(void)
+{
+    struct shared *shared = map_shared(0);
+    uint32_t number, generation, other, later;
+    int status;
+    pid_t child;
+    CHECK(tl_arena_new(TL_SLOT_LOCK, &number, &generation) == 0);
+    CHECK(tl_arena_attach(number, generation) == 0);
+    tl_arena_drop(number, generation);
+    CHECK(tl_arena_attach(number, generation + 1) == ESTALE);
+    child = fork();
+    if (child == 0) {
+        atomic_store(&shared->rounds, 1);
+        for (;;)
+            pause();
+    }
+    tl_arena_drop(number, generation);
+    CHECK(slots_used() == 1); /* the child has it from its birth on */
+    CHECK(tl_arena_attach(number, generation) == 0);
+    tl_arena_drop(number, generation);
+    while (atomic_load(&shared->rounds) < 1) /* one that dies before it runs is believed to come for ten seconds */
+        usleep(100);
+    kill(child, SIGKILL);
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(slots_used() == 0);
+    CHECK(tl_arena_attach(number, generation) == ESTALE);
+    CHECK(tl_arena_new(TL_SLOT_LOCK, &other, &later) == 0);
+    CHECK(other == number && later == generation + 1); /* used again */
+    CHECK(tl_arena_attach(number, generation) == ESTALE);
+    tl_arena_sent(other);
+    tl_arena_drop(other, later);
+    CHECK(tl_arena_attach(other, later) == 0); /* a pickle kept it */
+    tl_arena_received(other);
+    tl_arena_drop(other, later);
+    CHECK(tl_arena_attach(other, later) == ESTALE);
+    printf("a slot's life\n");
+}
+
+static void *attach_and_drop(void *arg)
+{
+    uint32_t *handle = arg;
+    for (int i = 0; i < 20000; i++) {
+        CHECK(tl_arena_attach(handle[0], handle[1]) == 0);
+        tl_arena_drop(handle[0], handle[1]);
+    }
+    return NULL;
+}
+
+static void test_attach(void)
+{
+    enum { THREADS = 4 };
+    pthread_t threads[THREADS];
+    uint32_t handle[2];
+    CHECK(tl_arena_new(TL_SLOT_LOCK, &handle[0], &handle[1]) == 0);
+    tl_arena_sent(handle[0]); /* so that it lives even when no thread has it */
+    tl_arena_drop(handle[0], handle[1]);
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&threads[i], NULL, attach_and_drop, handle) == 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    CHECK(slots_used() == 0);
+    printf("%d threads attach and drop\n", THREADS);
+}
+
+/* Processes that take and give permits, killed anywhere: none is lost, and none comes out of nothing. */
+static void test_permits(int kills)
+{
+    enum { CHILDREN = 3, PERMITS = 2 };
+    pid_t children[CHILDREN] = {0};
+    uint32_t number, generation;
+    uint64_t object, until;
+    int status;
+    CHECK(tl_arena_new(TL_SLOT_SEMAPHORE, &number, &generation) == 0);
+    tl_permits_init(number, PERMITS, TL_PERMITS_MOST);
+    object = tl_slot_id(number, generation);
+    srand(11);
+    for (int k = 0; k < kills + CHILDREN; k++) {
+        int i = k % CHILDREN;
+        if (children[i] != 0) {
+            usleep((useconds_t)(rand() % 2000));
+            kill(children[i], SIGKILL);
+            CHECK(waitpid(children[i], &status, 0) == children[i]);
+            CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        }
+        children[i] = k < kills ? fork() : 0;
+        if (children[i] == 0 && k < kills)
+            for (;;) {
+                if (tl_permits_take(number))
+                    CHECK(tl_permits_give(number, object) == TL_GIVEN);
+                else
+                    tl_permits_look_for_dead(number, object);
+            }
+    }
+    for (int i = 0; i < CHILDREN; i++)
+        if (children[i] != 0) {
+            kill(children[i], SIGKILL);
+            waitpid(children[i], &status, 0);
+        }
+    until = os_now() + 5000000000u;
+    while (TL_PERMITS_VALUE(atomic_load(&tl_slot(number)->u.permits.word)) < PERMITS && os_now() < until)
+        tl_permits_look_for_dead(number, object);
+    CHECK(TL_PERMITS_VALUE(atomic_load(&tl_slot(number)->u.permits.word)) == PERMITS);
+    printf("%d kills, all permits are there\n", kills);
+}
+
+static uint32_t rounds_slot;
+
+static void *go_round(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 2000; i++) {
+        struct tl_party party;
+        enum tl_arrival arrival;
+        while ((arrival = tl_rounds_arrive(rounds_slot, tl_self()->token, &party)) == TL_FULL)
+            sched_yield();
+        CHECK(arrival == TL_ARRIVED);
+        if (party.index == 3)
+            CHECK(tl_rounds_end(rounds_slot, 5, party.round, TL_THROUGH) == TL_THROUGH);
+        while (tl_rounds_outcome(rounds_slot, party.round) == TL_OPEN)
+            sched_yield();
+        CHECK(tl_rounds_outcome(rounds_slot, party.round) == TL_THROUGH);
+    }
+    return NULL;
+}
+
+static void test_rounds(void)
+{
+    pthread_t threads[4];
+    uint32_t cells, generation;
+    struct tl_party party;
+    CHECK(tl_arena_new(TL_SLOT_BARRIER, &rounds_slot, &generation) == 0);
+    CHECK(tl_arena_new(TL_SLOT_CELLS, &cells, &generation) == 0);
+    tl_rounds_chain(cells, 0);
+    tl_rounds_init(rounds_slot, 4, cells);
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_create(&threads[i], NULL, go_round, NULL) == 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    CHECK(tl_rounds_now(atomic_load(&tl_slot(rounds_slot)->u.barrier.word)) == 2001);
+    CHECK(tl_rounds_arrive(rounds_slot, tl_self()->token, &party) == TL_ARRIVED && party.index == 0);
+    CHECK(tl_rounds_end(rounds_slot, 5, party.round, TL_BROKEN) == TL_BROKEN);
+    CHECK(tl_rounds_end(rounds_slot, 5, party.round, TL_THROUGH) == TL_BROKEN); /* it has ended already */
+    CHECK(tl_rounds_arrive(rounds_slot, tl_self()->token, &party) == TL_IS_BROKEN);
+    tl_rounds_force(rounds_slot, 5, TL_RESET);
+    CHECK(tl_rounds_arrived(rounds_slot) == 0);
+    printf("2000 rounds\n");
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
     CHECK(tl_self_setup(true) == 0);
     CHECK(tl_board_open(NULL) == 0);
+    CHECK(tl_arena_setup() == 0);
     if (strcmp(name, "threads") == 0)
         test_threads();
     else if (strcmp(name, "limits") == 0)
@@ -340,6 +502,14 @@ int main(int argc, char **argv)
         test_order();
     else if (strcmp(name, "records") == 0)
         test_records();
+    else if (strcmp(name, "arena") == 0)
+        test_arena();
+    else if (strcmp(name, "attach") == 0)
+        test_attach();
+    else if (strcmp(name, "permits") == 0)
+        test_permits(argc > 2 ? atoi(argv[2]) : 100);
+    else if (strcmp(name, "rounds") == 0)
+        test_rounds();
     else
         return 2;
     return 0;

@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
+from c_program import KINDS, MARKS, build, run
 
-HERE = Path(__file__).parent
-NATIVE = HERE.parents[1] / "src/treadle/_native"
-SOURCES = ["board.c", "cycle.c", "guard.c", "lock.c", "os_linux.c", "park.c", "self.c"]
-COMPILER = shutil.which("cc") or shutil.which("gcc")
+SOURCES = [
+    "arena.c", "board.c", "cycle.c", "guard.c", "lock.c", "os_linux.c", "park.c", "permits.c", "points.c", "rounds.c",
+    "self.c", "trace.c",
+]  # fmt: skip
 
-pytestmark = [
-    pytest.mark.skipif(COMPILER is None, reason="no C compiler"),
-    pytest.mark.skipif(not NATIVE.exists(), reason="not a source tree"),
-    pytest.mark.timeout(240),
-]
+pytestmark = MARKS
 
 
-@pytest.fixture(scope="session", params=["plain", "address", "thread"])
+@pytest.fixture(scope="session", params=KINDS)
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    where = tmp_path_factory.mktemp("core") / f"core_test_{request.param}"
-    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-DTREADLE_DEBUG", "-pthread"]
-    if request.param != "plain":
-        flags.append(f"-fsanitize={request.param}")
-    command = [COMPILER, *flags, f"-I{NATIVE}", str(HERE / "core_test.c"), *(str(NATIVE / name) for name in SOURCES)]
-    done = subprocess.run([*command, "-o", str(where)], capture_output=True, text=True)
-    if done.returncode and request.param != "plain" and "cannot find" in done.stderr:
-        pytest.skip(f"this compiler has no {request.param} sanitizer")
-    assert done.returncode == 0, done.stderr
-    return str(where)
+    return build("core_test", request.param, SOURCES, tmp_path_factory.mktemp("core"))
 
 
-@pytest.mark.parametrize("name", ["threads", "limits", "dead_waiter", "order", "records"])
+@pytest.mark.parametrize("name", ["threads", "limits", "dead_waiter", "order", "records", "arena", "attach", "rounds"])
 def test_core(program: str, name: str) -> None:
-    done = subprocess.run([program, name], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "WARNING: ThreadSanitizer" not in done.stderr
+    run(program, name)
 
 
 @pytest.mark.parametrize("kills", [60, pytest.param(3000, marks=pytest.mark.heavy)])
 def test_kills(program: str, kills: int) -> None:
-    done = subprocess.run([program, "kills", str(kills)], capture_output=True, text=True, timeout=230)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{kills} kills" in done.stdout
+    for name in ("kills", "permits"):
+        printed = run(program, name, str(kills))
+        assert f"{kills} kills" in printed

@@ -20,6 +20,7 @@ TASKS = 20_000
 
 
 @pytest.mark.heavy
+@pytest.mark.by_hand  # `test_pool_storm.py` has the larger one
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("retries", [0, 1000])
 @pytest.mark.parametrize("workers", [2, 8])

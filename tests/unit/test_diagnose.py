@@ -50,7 +50,7 @@ def diagnose(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_it_names_who_waits_for_what_and_who_holds_it(waiting: int) -> None:
     ran = diagnose(str(waiting))
     assert ran.returncode == 0, ran.stderr
-    assert f"pid {waiting}" in ran.stdout
+    assert f"process {waiting}" in ran.stdout
     assert "'waiter'" in ran.stdout
     assert "vault" in ran.stdout
     assert "MainThread" in ran.stdout.partition("held by")[2]
@@ -60,7 +60,7 @@ def test_it_says_so_when_a_process_does_not_use_treadle() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         ran = diagnose(str(process.pid))
         process.communicate(b"\n")
-    assert ran.returncode == 1
+    assert ran.returncode == 2
     assert str(process.pid) in ran.stderr
     assert "Traceback" not in ran.stderr
 
@@ -75,5 +75,5 @@ def test_other_arguments_are_a_usage_error(arguments: list[str]) -> None:
 def test_a_process_that_is_gone() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    assert diagnose(str(process.pid)).returncode == 1
+    assert diagnose(str(process.pid)).returncode == 2
     assert not os.path.exists(f"/proc/{process.pid}")

@@ -362,3 +362,25 @@ def repr_with_item() -> str:
 
 def test_a_lock_is_small() -> None:
     assert sys.getsizeof(threading.Lock()) <= 128
+
+
+def test_an_interrupt_leaves_the_interpreter_as_it_was() -> None:
+    """Taking an exception back from a thread must not leave the interpreter's flag for it set: traced code would hang
+    on Python 3.11, and all code be slower on 3.12."""
+    script = textwrap.dedent("""
+        import sys
+        from treadle import threading
+        event = threading.Event()
+        waiting = threading.Thread(target=event.wait)
+        waiting.start()
+        waiting.interrupt()
+        waiting.join()
+        def trace(frame, event, arg):
+            return trace
+        def traced():
+            return "returned"
+        sys.settrace(trace)
+        print(traced())
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    assert done.stdout == "returned\n", done.stderr

@@ -17,7 +17,7 @@ except ImportError as error:  # a source tree that was never built, or another P
         "treadle's native core is not built for this Python; install the package with pip, which compiles it"
     ) from error
 
-__all__ = ["_core", "board_path"]
+__all__ = ["_core", "board_path", "joined"]
 
 VARIABLE = "TREADLE_BOARD"
 
@@ -27,7 +27,8 @@ def board_path(pid: int, descriptor: int) -> str:
     return f"/proc/{pid}/fd/{descriptor}"
 
 
-def _join_board() -> None:
+def _join_board() -> bool:
+    """False if this process begins a session."""
     given = os.environ.get(VARIABLE, "")
     pid, _, descriptor = given.partition(":")
     if pid.isdecimal() and descriptor.isdecimal():
@@ -36,8 +37,9 @@ def _join_board() -> None:
         except OSError:  # that process is gone, or its board is of another version: start a new session
             pass
         else:
-            return
+            return True
     _core.board_open(None)
+    return False
 
 
 def _tell_children() -> None:
@@ -46,8 +48,16 @@ def _tell_children() -> None:
         os.environ[VARIABLE] = f"{os.getpid()}:{descriptor}"
 
 
-_join_board()
+def _in_child() -> None:
+    _tell_children()
+    _core.thread_name(_threading.current_thread().name)  # a fork gives its thread a new record
+
+
+# For recordings: whose thread this is, and where treadle's callers stand.
+_core.hook("threads", _threading._active)  # type: ignore[attr-defined]
+_core.hook("home", os.path.dirname(os.path.dirname(__file__)) + os.sep)  # noqa: PTH120
+joined = _join_board()
 _tell_children()
-os.register_at_fork(after_in_child=_tell_children)
+os.register_at_fork(after_in_child=_in_child)
 if _threading.current_thread() is _threading.main_thread():
     _core.thread_name("MainThread")

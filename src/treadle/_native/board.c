@@ -1,20 +1,23 @@
 /* The board and its records; see board.h, and README.md for why a kill at any instruction leaves it usable. */
 #include "board.h"
+#include "points.h"
 #include "self.h"
 
 #include <errno.h>
 #include <string.h>
 
-struct tl_board tl_board = {NULL, NULL, NULL, 0, -1};
+struct tl_board tl_board = {NULL, NULL, NULL, NULL, 0, -1};
 
 _Static_assert(sizeof(struct tl_hot) == 64, "a hot record is one cache line");
 _Static_assert(sizeof(struct tl_cold) == 2048, "cold records tile pages");
-_Static_assert(sizeof(struct tl_board_head) <= TL_HOT_OFFSET, "the head fits before the records");
+_Static_assert(sizeof(struct tl_board_head) <= TL_EVENTS_OFFSET, "the head fits before the events");
+_Static_assert(TL_EVENTS_OFFSET + TL_EVENTS * sizeof(struct tl_event) <= TL_HOT_OFFSET, "events fit before the records");
 
 static void locate(struct tl_board *board, char *memory, int fd, size_t size)
 {
     board->hot = (struct tl_hot *)(memory + TL_HOT_OFFSET);
     board->cold = (struct tl_cold *)(memory + TL_COLD_OFFSET);
+    board->arena = memory + TL_ARENA_OFFSET;
     board->size = size;
     board->fd = fd;
     board->head = (struct tl_board_head *)memory;
@@ -84,6 +87,8 @@ static int board_new(struct tl_board *board)
     int error, fd = os_memory_new("treadle-board", TL_BOARD_SIZE); /* -1: the board serves forked children only */
     char *memory;
     error = os_memory_grow(fd, 0, TL_HOT_OFFSET);
+    if (error == 0)
+        error = os_memory_grow(fd, TL_ARENA_OFFSET, 4096);
     if (error != 0) {
         os_memory_close(fd);
         return error;
@@ -153,9 +158,16 @@ uint32_t tl_record_claim(int *error)
     atomic_store(&tl_board.cold[number].tid, os_thread_id());
     atomic_store(&tl_board.cold[number].ident, 0);
     atomic_store(&tl_board.cold[number].nested, 0);
+    atomic_store(&tl_board.cold[number].role, TL_ROLE_THREAD);
+    atomic_store(&tl_board.cold[number].pool, 0);
+    atomic_store(&tl_board.cold[number].task, 0);
+    atomic_store(&tl_board.cold[number].sliced, 0);
+    atomic_store(&tl_board.cold[number].balance,
+                 (uint64_t)atomic_load(&tl_board.hot[number].generation) << 32 | TL_BALANCE);
     tl_text_store(tl_board.cold[number].name, TL_NAME_SIZE, "");
     tl_text_store(tl_board.cold[number].what, TL_WHAT_SIZE, "");
     tl_text_store(tl_board.cold[number].stack, TL_STACK_SIZE, "");
+    tl_text_store(tl_board.cold[number].title, TL_TASK_SIZE, "");
     return number;
 }
 
@@ -174,6 +186,48 @@ void tl_record_release(uint32_t number)
     struct tl_hot *hot = &tl_board.hot[number];
     atomic_fetch_add(&hot->generation, 1);
     free_record(hot, tl_process.pid);
+}
+
+/* The thread is gone, and nothing that it held is left. */
+static void forget(uint32_t number, uint32_t generation)
+{
+    struct tl_hot *hot = &tl_board.hot[number];
+    uint32_t pid = atomic_load(&hot->pid), old = generation;
+    /* SYNC POINT: sweep. Against a sweeper, if the process has died meanwhile. */
+    if (atomic_compare_exchange_strong(&hot->generation, &old, generation + 1))
+        free_record(hot, pid);
+}
+
+void tl_record_end(uint32_t number, uint32_t held)
+{
+    uint32_t generation = atomic_load(&tl_board.hot[number].generation);
+    uint64_t left = atomic_fetch_add(&tl_board.cold[number].balance, held + TL_ENDED) + held;
+    atomic_store(&tl_board.hot[number].edge, 0);
+    if ((uint32_t)left == TL_BALANCE)
+        forget(number, generation);
+}
+
+void tl_record_let_go(tl_token token)
+{
+    uint32_t number = TL_RECORD_OF(token);
+    _Atomic uint64_t *balance = &tl_board.cold[number].balance;
+    uint64_t seen = atomic_load(balance);
+    while (seen >> 32 == TL_GENERATION_OF(token))
+        if (atomic_compare_exchange_weak(balance, &seen, seen - 1)) {
+            if ((uint32_t)(seen - 1) == (TL_BALANCE | TL_ENDED))
+                forget(number, TL_GENERATION_OF(token));
+            return;
+        }
+}
+
+bool tl_token_ended(tl_token token)
+{
+    uint32_t number = TL_RECORD_OF(token);
+    uint64_t balance;
+    if (number == 0 || number >= TL_BOARD_RECORDS)
+        return false;
+    balance = atomic_load(&tl_board.cold[number].balance);
+    return balance >> 32 == TL_GENERATION_OF(token) && (balance & TL_ENDED);
 }
 
 bool tl_token_alive(tl_token token)
@@ -213,6 +267,33 @@ uint32_t tl_board_sweep(void)
         }
     }
     return freed;
+}
+
+void tl_task_title(struct tl_cold *cold, const char *title)
+{
+    uint16_t turn = atomic_load_explicit(&cold->task_turn, memory_order_relaxed) | 1;
+    atomic_store_explicit(&cold->task_turn, turn, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release); /* SYNC POINT: title (store) */
+    tl_text_store(cold->title, TL_TASK_SIZE, title);
+    atomic_store_explicit(&cold->task_turn, (uint16_t)(turn + 1), memory_order_release);
+}
+
+/* Kill: at any step, the event stays odd, and readers pass it over. Two writers meet in one event only if 16 others come
+ * while one of them writes; then the number of the later one stays, with words of both. */
+void tl_note_recovery(tl_token dead, uint32_t dead_pid, const char *text)
+{
+    uint64_t number = atomic_fetch_add(&tl_board.head->events, 1), turn = 2 * number + 1;
+    struct tl_event *event = &tl_events(&tl_board)[number % TL_EVENTS];
+    atomic_store(&event->turn, turn);
+    TL_POINT("lock.recovered.event");
+    atomic_store(&event->when, os_now());
+    atomic_store(&event->dead, dead);
+    atomic_store(&event->dead_pid, dead_pid);
+    atomic_store(&event->pid, tl_process.pid);
+    atomic_store(&event->tid, os_thread_id());
+    atomic_store(&event->kind, TL_EVENT_RECOVERED);
+    tl_text_store(event->text, TL_EVENT_TEXT, text);
+    atomic_compare_exchange_strong(&event->turn, &turn, turn + 1);
 }
 
 void tl_text_store(_Atomic char *to, size_t size, const char *from)

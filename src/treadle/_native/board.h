@@ -25,12 +25,13 @@ enum tl_phase { TL_IDLE = 0, TL_WAITING = 1, TL_NOTIFIED = 2, TL_INTERRUPTED = 3
 
 enum tl_kind {
     TL_NOTHING, TL_LOCK, TL_RLOCK, TL_CONDITION, TL_SEMAPHORE, TL_EVENT, TL_JOIN, TL_QUEUE_GET, TL_QUEUE_PUT,
-    TL_QUEUE_JOIN, TL_KINDS
+    TL_QUEUE_JOIN, TL_BARRIER, TL_KINDS
 };
 
 enum tl_wait_flags {
     TL_PRIVATE = 1, /* the object lives in the waiter's private memory: only its process can mean it */
     TL_TIMED = 2,   /* the wait has a time-out, so it can't be part of a deadlock */
+    TL_SLICED = 4,  /* for tl_notify: its waiters look for themselves with each slice, so a dead one may be woken by mistake */
     TL_KIND_SHIFT = 8,
 };
 
@@ -50,7 +51,9 @@ struct tl_hot {
      * particular.  beat grows by one after each look. */
     _Atomic uint64_t edge;
     _Atomic uint32_t beat;
-    _Atomic uint32_t asked; /* somebody wants its text: it writes it before it sleeps again */
+    _Atomic uint16_t asked; /* somebody wants its text: it writes it before it sleeps again */
+    /* Invariant: 1 while its thread is, or is about to be, in the system call that sleeps; 0 while it spins. */
+    _Atomic uint16_t parked;
     /* Hints, for a woken thread that wants the GIL of the one that woke it: who that was, and whether this thread has
      * let go of the interpreter to sleep. */
     _Atomic uint32_t waker;
@@ -59,7 +62,24 @@ struct tl_hot {
 
 #define TL_NAME_SIZE 64
 #define TL_WHAT_SIZE 256
-#define TL_STACK_SIZE 1664
+#define TL_STACK_SIZE 1528
+#define TL_TASK_SIZE 128
+
+/* What a record is. */
+enum tl_role {
+    TL_ROLE_THREAD,  /* a thread of the program's */
+    TL_ROLE_WORKER,  /* a thread that runs a pool's tasks */
+    TL_ROLE_SERVICE, /* a thread of treadle's own: it acts only for others */
+    TL_ROLE_PROCESS, /* no thread: what a process holds as a whole */
+    TL_ROLE_POOL,    /* no thread: a pool's plate */
+    TL_ROLES
+};
+
+/* What a pool says of itself, each figure by itself: written by whoever holds the pool's lock. */
+struct tl_plate {
+    _Atomic uint64_t queued, done, failed, cancelled, restarts, retrying, workers, limit;
+    _Atomic uint64_t watches; /* looks at a running task that are to come, because it has a time-out, say */
+};
 
 /* The part that only diagnosis reads. Text is written by its own thread, before it sleeps long, and may be torn. */
 struct tl_cold {
@@ -68,13 +88,41 @@ struct tl_cold {
     _Atomic uint32_t tid;
     _Atomic uint32_t text_state; /* the state for which what and stack were written */
     _Atomic uint32_t nested;     /* this record serves a wait inside a signal handler of record number nested */
-    uint32_t unused[9];
+    _Atomic uint16_t role; /* enum tl_role */
+    /* Grows before and after `task` is changed, so it is odd meanwhile: who reads the text looks at it twice. */
+    _Atomic uint16_t task_turn;
+    /* generation (32) | the thread has ended (1) | balance (31): see tl_record_end. Beginning with TL_BALANCE. */
+    _Atomic uint64_t balance;
+    /* A worker's: the token of its pool's plate; the task that it runs, by its number in the pool, or 0; since when.
+     * By its own thread; since before task. */
+    _Atomic uint64_t pool, task, task_since;
+    /* Since when its thread waits in slices with a time-out each, for something without one; 0: it does not. */
+    _Atomic uint64_t sliced;
     _Atomic char name[TL_NAME_SIZE];
     _Atomic char what[TL_WHAT_SIZE];
-    _Atomic char stack[TL_STACK_SIZE];
+    _Atomic char title[TL_TASK_SIZE]; /* the function that the last task called */
+    union {
+        _Atomic char stack[TL_STACK_SIZE];
+        struct tl_plate plate; /* of a record with TL_ROLE_POOL */
+    };
 };
 
-#define TL_BOARD_MAGIC 0x3164616f62647274u /* "trdboad1" */
+/* What has happened, for those who ask later why nothing happens any more. A ring in the board's first page. */
+enum tl_event_kind { TL_EVENT_NOTHING, TL_EVENT_RECOVERED };
+#define TL_EVENTS 16u
+#define TL_EVENT_TEXT 84
+
+struct tl_event {
+    /* 2n+1 while the event number n is being written, 2n+2 when it is. A writer that is killed leaves one odd. */
+    _Atomic uint64_t turn;
+    _Atomic uint64_t when; /* os_now() */
+    _Atomic uint64_t dead; /* the token of the owner that had died */
+    _Atomic uint32_t dead_pid, pid, tid; /* 0: not known any more; who has noticed */
+    _Atomic uint16_t kind;
+    _Atomic char text[TL_EVENT_TEXT];
+};
+
+#define TL_BOARD_MAGIC 0x3364616f62647274u /* "trdboad3" */
 #define TL_BOARD_RECORDS 32768u
 #define TL_BOARD_CHUNK 64u /* records that get their memory at once */
 
@@ -85,12 +133,18 @@ struct tl_board_head {
     _Atomic uint32_t high;  /* no record at or above high was ever claimed; only grows */
     _Atomic uint64_t ticket;
     _Atomic uint32_t identity; /* a random number that tells boards apart */
+    _Atomic uint64_t events;   /* how many there were; only grows */
+    /* The recording (trace.h); on a line of its own, for it is looked at often and hardly ever changes.
+     * Invariant: while trace is not 0, trace_place is its file: pid << 32 | descriptor, of the process with that start. */
+    _Alignas(64) _Atomic uint64_t trace;
+    _Atomic uint64_t trace_claim, trace_place, trace_start;
 };
 
 struct tl_board {
     struct tl_board_head *head; /* NULL until opened */
     struct tl_hot *hot;
     struct tl_cold *cold;
+    char *arena; /* see arena.h */
     size_t size;
     int fd;
 };
@@ -98,9 +152,17 @@ struct tl_board {
 /* This process's board.  Written once, before the first record is claimed. */
 extern struct tl_board tl_board;
 
+#define TL_EVENTS_OFFSET 2048u
+static inline struct tl_event *tl_events(const struct tl_board *board)
+{
+    return (struct tl_event *)((char *)board->head + TL_EVENTS_OFFSET);
+}
+
 #define TL_HOT_OFFSET 4096u
 #define TL_COLD_OFFSET (TL_HOT_OFFSET + TL_BOARD_RECORDS * sizeof(struct tl_hot))
-#define TL_BOARD_SIZE (TL_COLD_OFFSET + TL_BOARD_RECORDS * sizeof(struct tl_cold))
+#define TL_ARENA_OFFSET (TL_COLD_OFFSET + TL_BOARD_RECORDS * sizeof(struct tl_cold))
+#define TL_ARENA_SIZE ((size_t)4096 + 32768u * 256u + 1024u * 64u + (size_t)1024 * 32768 * 8) /* hardly any has memory */
+#define TL_BOARD_SIZE (TL_ARENA_OFFSET + TL_ARENA_SIZE)
 
 /* Open the board at path (/proc/PID/fd/N), or make a new one if path is NULL. 0 or an errno.
  * A second call changes nothing. */
@@ -113,6 +175,16 @@ void tl_board_close(struct tl_board *view);
 uint32_t tl_record_claim(int *error);
 /* Give it back: every token with it is dead from now on. */
 void tl_record_release(uint32_t number);
+/* The calling thread ends with the record, holding `held` locks in shared memory, less those that others have released for
+ * it.  If none is left, the record is given back; else it stays until the last of them is released, by tl_record_let_go:
+ * a lock may be released by somebody else than who took it, so the end of a thread does not make it anybody's. */
+void tl_record_end(uint32_t number, uint32_t held);
+/* Somebody else has released a lock in shared memory that this token held. */
+void tl_record_let_go(tl_token token);
+/* Has the thread of that token ended, and its record stayed? */
+bool tl_token_ended(tl_token token);
+#define TL_ENDED ((uint64_t)1 << 31)
+#define TL_BALANCE ((uint64_t)1 << 30)
 /* The token of the record as it is now. */
 static inline tl_token tl_record_token(uint32_t number)
 {
@@ -122,6 +194,21 @@ static inline tl_token tl_record_token(uint32_t number)
 bool tl_token_alive(tl_token token);
 /* Forget the records that dead processes have left behind. How many. */
 uint32_t tl_board_sweep(void);
+
+/* Note that what the text names was taken over from the owner dead, which has died. */
+void tl_note_recovery(tl_token dead, uint32_t dead_pid, const char *text);
+
+/* The calling thread is a worker: it begins a task, or is done with it (number 0). */
+static inline void tl_task_now(struct tl_cold *cold, uint64_t number, uint64_t since)
+{
+    atomic_store_explicit(&cold->task_since, since, memory_order_relaxed);
+    atomic_store_explicit(&cold->task, number, memory_order_release);
+}
+static inline void tl_task_over(struct tl_cold *cold)
+{
+    atomic_store_explicit(&cold->task, 0, memory_order_relaxed);
+}
+void tl_task_title(struct tl_cold *cold, const char *title);
 
 /* Text of a record. */
 void tl_text_store(_Atomic char *to, size_t size, const char *from);

@@ -18,7 +18,7 @@
 
 #include <assert.h>
 
-enum tl_rank { TL_RANK_QUEUE = 1, TL_RANK_REGISTRY = 2 };
+enum tl_rank { TL_RANK_QUEUE = 1, TL_RANK_REGISTRY = 2, TL_RANK_ARENA = 3 };
 
 struct tl_guard {
     _Atomic uint32_t word;

@@ -14,7 +14,7 @@ struct bound {
     PyObject_HEAD
     vectorcallfunc call;
     PyObject *self;  /* owned: an object of exactly our class */
-    PyObject *inner; /* borrowed: lives as long as the class, which self keeps alive */
+    PyObject *inner; /* borrowed: the ordinary method descriptor; lives as long as the class, which self keeps alive */
 };
 
 struct descriptor {
@@ -25,9 +25,32 @@ struct descriptor {
     PyTypeObject *bound_type; /* owned */
 };
 
-PyObject *core_light_self(PyObject *bound)
+typedef PyObject *(*fast_function)(PyObject *self, PyObject *const *args, Py_ssize_t nargs);
+
+static PyCFunction function_of(const struct bound *bound)
 {
-    return ((struct bound *)bound)->self;
+    return ((PyMethodDescrObject *)bound->inner)->d_method->ml_meth;
+}
+
+static PyObject *call_enter(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    struct bound *bound = (struct bound *)op;
+    (void)args;
+    if (PyVectorcall_NARGS(nargsf) != 0 || kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError, "__enter__() takes no arguments");
+        return NULL;
+    }
+    return function_of(bound)(bound->self, NULL);
+}
+
+static PyObject *call_exit(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    struct bound *bound = (struct bound *)op;
+    if (kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError, "__exit__() takes no keyword arguments");
+        return NULL;
+    }
+    return ((fast_function)(void (*)(void))function_of(bound))(bound->self, args, PyVectorcall_NARGS(nargsf));
 }
 
 static void bound_dealloc(PyObject *op)
@@ -134,14 +157,14 @@ static int replace(PyTypeObject *type, PyTypeObject *descriptor_type, PyTypeObje
     return rc;
 }
 
-int core_light_methods(PyObject *module, PyTypeObject *type, vectorcallfunc enter, vectorcallfunc leave)
+int core_light_methods(PyObject *module, PyTypeObject *type)
 {
     PyObject *descriptor = PyType_FromModuleAndSpec(module, &descriptor_spec, NULL);
     PyObject *bound = PyType_FromModuleAndSpec(module, &bound_spec, NULL);
     int rc = -1;
     if (descriptor != NULL && bound != NULL &&
-        replace(type, (PyTypeObject *)descriptor, (PyTypeObject *)bound, "__enter__", enter) == 0 &&
-        replace(type, (PyTypeObject *)descriptor, (PyTypeObject *)bound, "__exit__", leave) == 0)
+        replace(type, (PyTypeObject *)descriptor, (PyTypeObject *)bound, "__enter__", call_enter) == 0 &&
+        replace(type, (PyTypeObject *)descriptor, (PyTypeObject *)bound, "__exit__", call_exit) == 0)
         rc = 0;
     Py_XDECREF(descriptor);
     Py_XDECREF(bound);
@@ -150,17 +173,10 @@ int core_light_methods(PyObject *module, PyTypeObject *type, vectorcallfunc ente
 
 #else
 
-PyObject *core_light_self(PyObject *bound)
-{
-    return bound;
-}
-
-int core_light_methods(PyObject *module, PyTypeObject *type, vectorcallfunc enter, vectorcallfunc leave)
+int core_light_methods(PyObject *module, PyTypeObject *type)
 {
     (void)module;
     (void)type;
-    (void)enter;
-    (void)leave;
     return 0;
 }
 

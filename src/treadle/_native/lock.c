@@ -1,5 +1,6 @@
 /* The lock's slow paths; see lock.h and README.md. */
 #include "lock.h"
+#include "points.h"
 
 #define FAIR_MS 5u /* how often, at most, a lock is kept for those who wait; as long as the interpreter's switch interval */
 
@@ -21,26 +22,38 @@ static uint32_t flags_of(struct tl_lock *lock)
     return atomic_load_explicit(&lock->flags, memory_order_relaxed);
 }
 
-void tl_lock_let_go(struct tl_lock *lock, uint64_t object, uint64_t word, struct tl_self *self)
+/* For whoever asks later from whom it came. */
+static uint32_t pid_of(tl_token owner)
+{
+    uint32_t number = TL_RECORD_OF(owner), pid;
+    if (number == 0 || number >= TL_BOARD_RECORDS)
+        return 0;
+    pid = atomic_load(&tl_board.hot[number].pid);
+    return atomic_load(&tl_board.hot[number].generation) == TL_GENERATION_OF(owner) ? pid : 0; /* else it was swept */
+}
+
+uint64_t tl_lock_let_go(struct tl_lock *lock, uint64_t object, uint64_t word)
 {
     uint32_t now = (uint32_t)(os_now() / 1000000u);
     bool fair = now - atomic_load_explicit(&lock->fair, memory_order_relaxed) >= FAIR_MS;
-    uint64_t next = fair ? TL_RESERVED | TL_WAITED : 0;
-    (void)self;
+    uint64_t next = fair ? TL_RESERVED | TL_WAITED : 0, was;
 
     do {
         if ((word & TL_OWNER_MASK) == 0)
-            return; /* another thread has released it in the meantime */
+            return word; /* another thread has released it in the meantime */
         /* SYNC POINT: lock (release); also step (3) of parking: the mark goes before the waiters are looked up. */
     } while (!atomic_compare_exchange_strong(&lock->word, &word, next));
+    was = word;
+    TL_POINT("lock.release.freed");
     if (fair)
         atomic_store_explicit(&lock->fair, now, memory_order_relaxed);
-    if (tl_notify(object, flags_of(lock), 1, NULL).count == 0 && fair) {
+    if (tl_notify(object, flags_of(lock) | TL_SLICED, 1, NULL).count == 0 && fair) {
         /* Reserved for nobody: whoever waited has left, and saw the lock owned when it did. */
         word = next;
         if (atomic_compare_exchange_strong(&lock->word, &word, 0))
-            tl_notify(object, flags_of(lock), 1, NULL);
+            tl_notify(object, flags_of(lock) | TL_SLICED, 1, NULL);
     }
+    return was;
 }
 
 bool tl_lock_look(struct tl_lock *lock, struct tl_self *self, uint64_t bare, bool entitled, bool inspect,
@@ -56,9 +69,12 @@ bool tl_lock_look(struct tl_lock *lock, struct tl_self *self, uint64_t bare, boo
             continue;
         }
         if (owner != 0 && inspect && !(flags_of(lock) & TL_PRIVATE) && !tl_token_alive(owner)) {
+            self->robbed_pid = pid_of(owner);
+            self->robbed = owner;
             /* SYNC POINT: recover. The dead owner's token is never alive again, so this can't rob anybody. */
             if (atomic_compare_exchange_strong(&lock->word, &word, self->token | bare | TL_WAITED)) {
                 *recovered = true;
+                TL_POINT("lock.recovered");
                 return true;
             }
             continue;
@@ -69,6 +85,19 @@ bool tl_lock_look(struct tl_lock *lock, struct tl_self *self, uint64_t bare, boo
         if (atomic_compare_exchange_strong(&lock->word, &word, word | TL_WAITED))
             return false;
     }
+}
+
+bool tl_lock_take_over(struct tl_lock *lock, uint64_t owner)
+{
+    uint64_t word = atomic_load(&lock->word);
+    struct tl_self *self = tl_self_here;
+    if (self != NULL) {
+        self->robbed_pid = pid_of(word & TL_OWNER_MASK);
+        self->robbed = word & TL_OWNER_MASK;
+    }
+    /* SYNC POINT: recover */
+    return (word & TL_OWNER_MASK) != 0 && !tl_token_alive(word & TL_OWNER_MASK) &&
+           atomic_compare_exchange_strong(&lock->word, &word, owner | (word & TL_WAITED));
 }
 
 void tl_lock_pass_on(struct tl_lock *lock, uint64_t object)
@@ -82,7 +111,7 @@ void tl_lock_pass_on(struct tl_lock *lock, uint64_t object)
         }
         if (word != 0 && !atomic_compare_exchange_strong(&lock->word, &word, 0))
             continue;
-        tl_notify(object, flags_of(lock), 1, NULL);
+        tl_notify(object, flags_of(lock) | TL_SLICED, 1, NULL);
         return;
     }
 }

@@ -33,15 +33,15 @@ static inline bool tl_lock_try(struct tl_lock *lock, uint64_t owner)
 /* Like tl_lock_try, but also takes a lock that is reserved for a waiter. */
 bool tl_lock_barge(struct tl_lock *lock, uint64_t owner);
 
-void tl_lock_let_go(struct tl_lock *lock, uint64_t object, uint64_t word, struct tl_self *self);
+uint64_t tl_lock_let_go(struct tl_lock *lock, uint64_t object, uint64_t word);
 
-/* Release a lock whose word was just read as `word`, with an owner.  False if it was free by then. */
-static inline bool tl_lock_release(struct tl_lock *lock, uint64_t object, struct tl_self *self)
+/* Release the lock.  What its word was, with the owner that it was taken from; without an owner, if it was free. */
+static inline uint64_t tl_lock_give(struct tl_lock *lock, uint64_t object, struct tl_self *self)
 {
     uint64_t word = atomic_load_explicit(&lock->word, memory_order_relaxed);
     while ((word & TL_OWNER_MASK) != 0) {
         if (__builtin_expect((word & TL_WAITED) != 0, 0)) {
-            tl_lock_let_go(lock, object, word, self);
+            word = tl_lock_let_go(lock, object, word);
             break;
         }
         /* SYNC POINT: lock (release) */
@@ -51,7 +51,13 @@ static inline bool tl_lock_release(struct tl_lock *lock, uint64_t object, struct
     }
     if (__builtin_expect(self->owed_count > 0, 0))
         tl_pay(self);
-    return (word & TL_OWNER_MASK) != 0;
+    return word;
+}
+
+/* False if it was free. */
+static inline bool tl_lock_release(struct tl_lock *lock, uint64_t object, struct tl_self *self)
+{
+    return (tl_lock_give(lock, object, self) & TL_OWNER_MASK) != 0;
 }
 
 /* One look of a waiter: take the lock if it is free (entitled: also if reserved), else make sure that its owner knows
@@ -59,6 +65,8 @@ static inline bool tl_lock_release(struct tl_lock *lock, uint64_t object, struct
  * is tried only for shared locks and only if `inspect` is set. */
 bool tl_lock_look(struct tl_lock *lock, struct tl_self *self, uint64_t bare, bool entitled, bool inspect,
                   bool *recovered);
+/* Take a lock in shared memory whose owner is dead; for those who can't wait. */
+bool tl_lock_take_over(struct tl_lock *lock, uint64_t owner);
 /* A waiter that was woken gives up: somebody else must hear of it. */
 void tl_lock_pass_on(struct tl_lock *lock, uint64_t object);
 /* The owner's token with the TL_BARE bit, or 0. For a private lock that this thread took before a fork: its token. */

@@ -1,27 +1,21 @@
 /* Lock: the drop-in for threading.Lock, and what it shares with RLock. */
 #include "core.h"
+#include "order.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define SPINS 40
 
-struct lock_wait {
-    struct wait wait;
-    struct lock_object *lock;
-    uint64_t bare;
-    bool recovered;
-};
-
 static bool lock_look(struct wait *wait, struct tl_self *self, bool entitled, bool inspect)
 {
     struct lock_wait *w = (struct lock_wait *)wait;
-    return tl_lock_look(&w->lock->lock, self, w->bare, entitled, inspect, &w->recovered);
+    return tl_lock_look(w->lock, self, w->bare, entitled, inspect, &w->recovered);
 }
 
 static tl_token lock_edge(struct wait *wait, struct tl_self *self)
 {
-    return tl_lock_edge(&((struct lock_wait *)wait)->lock->lock, self);
+    return tl_lock_edge(((struct lock_wait *)wait)->lock, self);
 }
 
 static void lock_leave(struct wait *wait, struct tl_self *self, bool claimed)
@@ -29,13 +23,13 @@ static void lock_leave(struct wait *wait, struct tl_self *self, bool claimed)
     struct lock_wait *w = (struct lock_wait *)wait;
     (void)self;
     if (claimed)
-        tl_lock_pass_on(&w->lock->lock, lock_id(w->lock));
+        tl_lock_pass_on(w->lock, wait->object);
 }
 
 static void lock_text(struct wait *wait, char *text, size_t size)
 {
     bool recursive = wait->flags >> TL_KIND_SHIFT == TL_RLOCK;
-    core_lock_describe(((struct lock_wait *)wait)->lock, recursive ? "RLock" : "Lock", text, size);
+    core_lock_describe((struct lock_object *)((struct lock_wait *)wait)->op, recursive ? "RLock" : "Lock", text, size);
 }
 
 void core_lock_describe(struct lock_object *self, const char *kind, char *text, size_t size)
@@ -51,12 +45,8 @@ void core_lock_describe(struct lock_object *self, const char *kind, char *text, 
     }
 }
 
-enum wait_result core_lock_block(struct core_state *state, struct lock_object *self, uint64_t bare, int64_t timeout,
-                                 bool *hopeless)
+enum wait_result core_lock_wait(struct core_state *state, struct lock_wait *w, int64_t timeout)
 {
-    struct lock_wait w;
-    enum wait_result result;
-    bool recursive = Py_TYPE(self) != state->lock_type;
     int spins;
 
     if (tl_process.spins) {
@@ -64,25 +54,36 @@ enum wait_result core_lock_block(struct core_state *state, struct lock_object *s
         if (me == NULL)
             return WAIT_ERROR;
         for (spins = 0; spins < SPINS; spins++) {
-            uint64_t word = atomic_load_explicit(&self->lock.word, memory_order_relaxed);
-            if (word == 0 && tl_lock_try(&self->lock, me->token | bare))
+            uint64_t word = atomic_load_explicit(&w->lock->word, memory_order_relaxed);
+            if (word == 0 && tl_lock_try(w->lock, me->token | w->bare))
                 return WAIT_GOT;
             if (word & TL_WAITED)
                 break;
             os_relax();
         }
     }
+    w->wait.look = lock_look;
+    w->wait.edge = lock_edge;
+    w->wait.leave = lock_leave;
+    return core_wait(state, &w->wait, timeout);
+}
+
+enum wait_result core_lock_block(struct core_state *state, struct lock_object *self, uint64_t bare, int64_t timeout,
+                                 bool *hopeless)
+{
+    struct lock_wait w;
+    enum wait_result result;
+    bool recursive = Py_TYPE(self) != state->lock_type;
+
     memset(&w, 0, sizeof w);
     w.wait.object = lock_id(self);
     w.wait.flags = atomic_load_explicit(&self->lock.flags, memory_order_relaxed) |
                    (uint32_t)(recursive ? TL_RLOCK : TL_LOCK) << TL_KIND_SHIFT;
-    w.wait.look = lock_look;
-    w.wait.edge = lock_edge;
-    w.wait.leave = lock_leave;
     w.wait.describe = lock_text;
-    w.lock = self;
+    w.op = (PyObject *)self;
+    w.lock = &self->lock;
     w.bare = bare;
-    result = core_wait(state, &w.wait, timeout);
+    result = core_lock_wait(state, &w, timeout);
     if (hopeless != NULL)
         *hopeless = w.wait.hopeless;
     return result;
@@ -267,35 +268,49 @@ int core_lock_save(PyObject *lock, struct tl_self *self, struct held *held)
     return 0;
 }
 
-int core_lock_restore(PyObject *lock, const struct held *held)
+enum retaken core_lock_retake(PyObject *lock, struct tl_lock *word, const struct held *held, core_block *block,
+                              bool *recovered)
 {
-    struct lock_object *op = (struct lock_object *)lock;
     struct tl_self *me = core_self();
     PyObject *type = NULL, *value = NULL, *traceback = NULL;
     bool hopeless = false;
     if (me == NULL)
-        return -1;
-    while (!tl_lock_try(&op->lock, me->token | held->bare)) {
-        enum wait_result result = core_lock_block(core_state_of(lock), op, held->bare, -1, &hopeless);
-        if (result == WAIT_GOT)
+        return RETAKE_FAILED;
+    while (!tl_lock_try(word, me->token | held->bare)) {
+        if (block(lock, held->bare, recovered, &hopeless) == WAIT_GOT)
             break;
         if (hopeless) {
             Py_XDECREF(type);
             Py_XDECREF(value);
             Py_XDECREF(traceback);
-            return -1;
+            return RETAKE_FAILED;
         }
         if (type == NULL)
-            PyErr_Fetch(&type, &value, &traceback); /* a signal handler raised: later, when the lock is ours again */
+            PyErr_Fetch(&type, &value, &traceback); /* a signal handler raised: later, when the lock is held again */
         else
             PyErr_Clear();
     }
-    atomic_store_explicit(&op->count, held->count, memory_order_relaxed);
-    if (type != NULL) {
-        PyErr_Restore(type, value, traceback);
+    if (type == NULL)
+        return RETAKEN;
+    PyErr_Restore(type, value, traceback);
+    return RETAKEN_RAISING;
+}
+
+static enum wait_result block_again(PyObject *lock, uint64_t bare, bool *recovered, bool *hopeless)
+{
+    *recovered = false; /* a thread that ends holding it leaves it held */
+    return core_lock_block(core_state_of(lock), (struct lock_object *)lock, bare, -1, hopeless);
+}
+
+int core_lock_restore(PyObject *lock, const struct held *held)
+{
+    struct lock_object *op = (struct lock_object *)lock;
+    bool recovered;
+    enum retaken how = core_lock_retake(lock, &op->lock, held, block_again, &recovered);
+    if (how == RETAKE_FAILED)
         return -1;
-    }
-    return 0;
+    atomic_store_explicit(&op->count, held->count, memory_order_relaxed);
+    return how == RETAKEN ? 0 : -1;
 }
 
 PyDoc_STRVAR(lock_doc,
@@ -326,6 +341,9 @@ static PyMethodDef lock_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+CORE_ORDER_METHODS(lock)
+CORE_ORDER_WATCH(lock)
+
 static PyMemberDef lock_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(struct lock_object, weak), READONLY, NULL},
     {"name", T_OBJECT, offsetof(struct lock_object, name), READONLY, "The name it was given, or None."},
@@ -345,29 +363,10 @@ static PyType_Spec lock_spec = {
     .slots = lock_slots,
 };
 
-static PyObject *light_enter(PyObject *bound, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    (void)args;
-    if (PyVectorcall_NARGS(nargsf) != 0 || kwnames != NULL) {
-        PyErr_SetString(PyExc_TypeError, "__enter__() takes no arguments");
-        return NULL;
-    }
-    return lock_enter(core_light_self(bound), NULL);
-}
-
-static PyObject *light_exit(PyObject *bound, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    if (kwnames != NULL) {
-        PyErr_SetString(PyExc_TypeError, "__exit__() takes no keyword arguments");
-        return NULL;
-    }
-    return lock_exit(core_light_self(bound), args, PyVectorcall_NARGS(nargsf));
-}
-
 int core_add_lock(PyObject *module, struct core_state *state)
 {
     state->lock_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &lock_spec, NULL);
-    if (state->lock_type == NULL || core_light_methods(module, state->lock_type, light_enter, light_exit) < 0)
+    if (state->lock_type == NULL || core_light_methods(module, state->lock_type) < 0)
         return -1;
     return PyModule_AddType(module, state->lock_type);
 }

@@ -24,11 +24,30 @@ PyObject *core_no_record(void)
 static const struct { const char *name; size_t offset; } hooks[] = {
     {"on_cycle", offsetof(struct core_state, on_cycle)},
     {"on_orphan", offsetof(struct core_state, on_orphan)},
+    {"order_before", offsetof(struct core_state, order_before)},
+    {"order_after", offsetof(struct core_state, order_after)},
+    {"order_released", offsetof(struct core_state, order_released)},
+    {"on_idle", offsetof(struct core_state, on_idle)},
     {"on_recovery", offsetof(struct core_state, on_recovery)},
+    {"on_reduce", offsetof(struct core_state, on_reduce)},
+    {"on_repr", offsetof(struct core_state, on_repr)},
+    {"gone", offsetof(struct core_state, gone)},
     {"interrupted", offsetof(struct core_state, interrupted)},
+    {"surface", offsetof(struct core_state, surface)},
     {"empty", offsetof(struct core_state, empty)},
     {"full", offsetof(struct core_state, full)},
     {"shutdown", offsetof(struct core_state, shutdown)},
+    {"pack", offsetof(struct core_state, pack)},
+    {"pack_apart", offsetof(struct core_state, pack_apart)},
+    {"unpack", offsetof(struct core_state, unpack)},
+    {"deliver", offsetof(struct core_state, deliver)},
+    {"unread", offsetof(struct core_state, unread)},
+    {"default_options", offsetof(struct core_state, default_options)},
+    {"home", offsetof(struct core_state, home)},
+    {"threads", offsetof(struct core_state, threads)},
+    {"future_class", offsetof(struct core_state, future_class)},
+    {"dumps", offsetof(struct core_state, dumps)},
+    {"loads", offsetof(struct core_state, loads)},
 };
 #define HOOKS (sizeof hooks / sizeof hooks[0])
 
@@ -78,10 +97,21 @@ static int core_exec(PyObject *module)
         return -1;
     }
     if (PyModule_AddFunctions(module, core_board_methods) < 0 ||
-        PyModule_AddFunctions(module, core_queue_functions) < 0 || core_add_lock(module, state) < 0 ||
+        PyModule_AddFunctions(module, core_queue_functions) < 0 ||
+        PyModule_AddFunctions(module, core_process_functions) < 0 ||
+        PyModule_AddFunctions(module, core_order_functions) < 0 ||
+        PyModule_AddFunctions(module, core_trace_functions) < 0 || core_add_lock(module, state) < 0 ||
         core_add_rlock(module, state) < 0 || core_add_condition(module, state) < 0 ||
         core_add_semaphore(module, state) < 0 || core_add_event(module, state) < 0 ||
-        core_add_queue(module, state) < 0)
+        core_add_queue(module, state) < 0 || core_add_shared(module, state) < 0 ||
+        core_add_shared_queue(module, state) < 0 ||
+        core_add_segment(module, state) < 0 || core_add_loan(module, state) < 0 ||
+        core_add_lane(module, state) < 0 || core_add_port(module, state) < 0 ||
+        core_add_store(module, state) < 0 ||
+        PyModule_AddFunctions(module, core_payload_functions) < 0 || core_add_task(module, state) < 0 ||
+        core_add_future(module, state) < 0 || core_add_dispatch(module, state) < 0 || core_add_seat(module, state) < 0 ||
+        core_add_inbox(module, state) < 0 || core_add_run(module, state) < 0 ||
+        core_add_reader(module, state) < 0)
         return -1;
     return PyModule_AddIntConstant(module, "LOCK_SIZE", (long)sizeof(struct lock_object));
 }
@@ -96,6 +126,30 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->semaphore_type);
     Py_VISIT(state->event_type);
     Py_VISIT(state->queue_type);
+    Py_VISIT(state->shared_type);
+    Py_VISIT(state->shared_lock_type);
+    Py_VISIT(state->shared_rlock_type);
+    Py_VISIT(state->shared_queue_type);
+    Py_VISIT(state->segment_type);
+    Py_VISIT(state->loan_type);
+    Py_VISIT(state->lane_type);
+    Py_VISIT(state->port_type);
+    Py_VISIT(state->store_type);
+    Py_VISIT(state->parcel_type);
+    Py_VISIT(state->call_type);
+    Py_VISIT(state->task_type);
+    Py_VISIT(state->future_type);
+    Py_VISIT(state->worker_type);
+    Py_VISIT(state->brain_type);
+    Py_VISIT(state->slot_type);
+    Py_VISIT(state->inbox_type);
+    Py_VISIT(state->text_popleft);
+    Py_VISIT(state->text_locked);
+    Py_VISIT(state->text_append);
+    Py_VISIT(state->text_appendleft);
+    Py_VISIT(state->text_extend);
+    for (i = 0; i < 5; i++)
+        Py_VISIT(state->future_states[i]);
     for (i = 0; i < HOOKS; i++)
         Py_VISIT(*hook_at(state, i));
     return 0;
@@ -111,6 +165,30 @@ static int core_clear(PyObject *module)
     Py_CLEAR(state->semaphore_type);
     Py_CLEAR(state->event_type);
     Py_CLEAR(state->queue_type);
+    Py_CLEAR(state->shared_type);
+    Py_CLEAR(state->shared_lock_type);
+    Py_CLEAR(state->shared_rlock_type);
+    Py_CLEAR(state->shared_queue_type);
+    Py_CLEAR(state->segment_type);
+    Py_CLEAR(state->loan_type);
+    Py_CLEAR(state->lane_type);
+    Py_CLEAR(state->port_type);
+    Py_CLEAR(state->store_type);
+    Py_CLEAR(state->parcel_type);
+    Py_CLEAR(state->call_type);
+    Py_CLEAR(state->task_type);
+    Py_CLEAR(state->future_type);
+    Py_CLEAR(state->worker_type);
+    Py_CLEAR(state->brain_type);
+    Py_CLEAR(state->slot_type);
+    Py_CLEAR(state->inbox_type);
+    Py_CLEAR(state->text_popleft);
+    Py_CLEAR(state->text_locked);
+    Py_CLEAR(state->text_append);
+    Py_CLEAR(state->text_appendleft);
+    Py_CLEAR(state->text_extend);
+    for (i = 0; i < 5; i++)
+        Py_CLEAR(state->future_states[i]);
     for (i = 0; i < HOOKS; i++)
         Py_CLEAR(*hook_at(state, i));
     return 0;

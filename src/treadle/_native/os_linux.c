@@ -4,16 +4,20 @@
 #endif
 #include "os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -28,6 +32,20 @@ uint64_t os_now(void)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t os_lately(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t os_wall(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static enum os_wake sleep_on(_Atomic uint32_t *word, uint32_t expected, int64_t ns, int flag)
@@ -57,9 +75,10 @@ enum os_wake os_sleep_private(_Atomic uint32_t *word, uint32_t expected, int64_t
     return sleep_on(word, expected, ns, FUTEX_PRIVATE_FLAG);
 }
 
-void os_wake(_Atomic uint32_t *word, int n)
+int os_wake(_Atomic uint32_t *word, int n)
 {
-    (void)syscall(SYS_futex, (uint32_t *)word, FUTEX_WAKE, n, NULL, NULL, 0);
+    long woken = syscall(SYS_futex, (uint32_t *)word, FUTEX_WAKE, n, NULL, NULL, 0);
+    return woken > 0 ? (int)woken : 0;
 }
 
 void os_wake_private(_Atomic uint32_t *word, int n)
@@ -67,9 +86,22 @@ void os_wake_private(_Atomic uint32_t *word, int n)
     (void)syscall(SYS_futex, (uint32_t *)word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n, NULL, NULL, 0);
 }
 
+/* Descriptors 0 to 2 belong to the program, even while they are closed. */
+static int above_standard(int fd)
+{
+    int higher, saved;
+    if (fd < 0 || fd > 2)
+        return fd;
+    higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    saved = errno;
+    close(fd);
+    errno = saved;
+    return higher;
+}
+
 int os_memory_new(const char *name, size_t size)
 {
-    int fd = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC);
+    int fd = above_standard((int)syscall(SYS_memfd_create, name, MFD_CLOEXEC));
     if (fd < 0)
         return -1;
     if (ftruncate(fd, (off_t)size) < 0) {
@@ -84,7 +116,7 @@ int os_memory_new(const char *name, size_t size)
 int os_memory_open(const char *path, size_t *size)
 {
     struct stat st;
-    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    int fd = above_standard(open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
     if (fd < 0)
         return -1;
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
@@ -107,6 +139,22 @@ int os_memory_grow(int fd, size_t offset, size_t length)
     return rc < 0 ? errno : 0;
 }
 
+int os_memory_fill(int fd, uint64_t offset, size_t length)
+{
+    static const char zeros[4096];
+    int error = os_memory_grow(fd, offset, length);
+    if (error != EOPNOTSUPP && error != ENOSYS)
+        return error;
+    while (length > 0) {
+        int64_t n = os_memory_write(fd, zeros, length < sizeof zeros ? length : sizeof zeros, offset);
+        if (n <= 0)
+            return n < 0 ? errno : ENOSPC;
+        offset += (uint64_t)n;
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
 void *os_memory_map(int fd, size_t size)
 {
     int flags = MAP_SHARED | MAP_NORESERVE | (fd < 0 ? MAP_ANONYMOUS : 0);
@@ -125,14 +173,146 @@ void os_memory_close(int fd)
         close(fd);
 }
 
+void *os_memory_map_at(int fd, uint64_t offset, size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+int64_t os_memory_read(int fd, void *to, size_t size, uint64_t offset)
+{
+    ssize_t n;
+    do
+        n = pread(fd, to, size, (off_t)offset);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+int64_t os_memory_write(int fd, const void *from, size_t size, uint64_t offset)
+{
+    ssize_t n;
+    do
+        n = pwrite(fd, from, size, (off_t)offset);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+int os_memory_punch(int fd, uint64_t offset, uint64_t length)
+{
+    int rc;
+    do
+        rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
+    while (rc < 0 && errno == EINTR);
+    return rc < 0 ? errno : 0;
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+int os_memory_own(int fd, uint64_t offset, void *memory, size_t size)
+{
+    char *page;
+    int rc;
+    /* What other threads write meanwhile is either in the memory before, or in the private mapping after it. */
+    if (mmap(memory, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset) ==
+        MAP_FAILED)
+        return errno;
+    do
+        rc = madvise(memory, size, MADV_POPULATE_WRITE);
+    while (rc < 0 && errno == EINTR);
+    if (rc == 0)
+        return 0;
+    if (errno != EINVAL)
+        return errno;
+    /* An older kernel.  A write that changes nothing makes a page this process's own, whatever others do meanwhile. */
+    for (page = memory; page < (char *)memory + size; page += 4096)
+        __atomic_fetch_or(page, 0, __ATOMIC_RELAXED);
+    return 0;
+}
+
+int os_memory_find(uint32_t pid, const char *name, size_t *size)
+{
+    char folder[40], path[320], target[128], wanted[128];
+    struct dirent *entry;
+    int fd = -1;
+    DIR *entries;
+
+    snprintf(wanted, sizeof wanted, "/memfd:%s (deleted)", name);
+    snprintf(folder, sizeof folder, "/proc/%u/fd", pid);
+    entries = opendir(folder);
+    if (entries == NULL)
+        return -1;
+    while (fd < 0 && (entry = readdir(entries)) != NULL) {
+        ssize_t n;
+        if (strlen(entry->d_name) > 20 || entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        n = readlink(path, target, sizeof target - 1);
+        if (n <= 0)
+            continue;
+        target[n] = 0;
+        if (strcmp(target, wanted) == 0)
+            fd = os_memory_open(path, size);
+    }
+    closedir(entries);
+    if (fd < 0)
+        errno = ENOENT;
+    return fd;
+}
+
+uint64_t os_random(void)
+{
+    uint64_t number;
+    if (getrandom(&number, sizeof number, GRND_NONBLOCK) == (ssize_t)sizeof number)
+        return number;
+    /* The kernel has no randomness yet, early at boot: the time and the process tell names apart as well. */
+    return os_now() * 0x9e3779b97f4a7c15u ^ ((uint64_t)os_process_id() << 40);
+}
+
 uint32_t os_process_id(void)
 {
     return (uint32_t)getpid();
 }
 
+uint32_t os_parent_id(void)
+{
+    return (uint32_t)getppid();
+}
+
+int os_event_signal(int fd)
+{
+    uint64_t one = 1;
+    ssize_t rc;
+    do
+        rc = write(fd, &one, sizeof one);
+    while (rc < 0 && errno == EINTR);
+    return rc < 0 && errno != EAGAIN ? errno : 0; /* EAGAIN: it was signalled very often, and nobody has looked */
+}
+
 uint32_t os_thread_id(void)
 {
     return (uint32_t)syscall(SYS_gettid);
+}
+
+void os_kill_self(void)
+{
+    kill(getpid(), SIGKILL);
+}
+
+enum os_wake os_readable(int fd, int64_t ns)
+{
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+    struct timespec limit = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+    int rc = ppoll(&entry, 1, &limit, NULL);
+    if (rc < 0)
+        return errno == EINTR ? OS_SIGNAL : OS_WOKEN;
+    return rc == 0 ? OS_TIMEOUT : OS_WOKEN;
+}
+
+int os_die_with_parent(void)
+{
+    return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 ? 0 : errno;
 }
 
 uint64_t os_process_start(uint32_t pid)
@@ -174,6 +354,12 @@ bool os_process_alive(uint32_t pid, uint64_t start)
 {
     uint64_t now = os_process_start(pid);
     return now != 0 && (start == 0 || now == start || now == UINT64_MAX || start == UINT64_MAX);
+}
+
+uint32_t os_cpu(void)
+{
+    int cpu = sched_getcpu();
+    return cpu < 0 ? 0 : (uint32_t)cpu;
 }
 
 int os_cpu_count(void)

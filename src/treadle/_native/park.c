@@ -1,6 +1,8 @@
 /* Parking; the protocol is in park.h and README.md. */
 #include "park.h"
 
+#define FRESH 20000000u /* ns: who began to wait within this time is taken to live, where a mistake does no harm */
+
 uint64_t tl_ticket(void)
 {
     return atomic_fetch_add_explicit(&tl_board.head->ticket, 1, memory_order_relaxed);
@@ -30,9 +32,55 @@ enum tl_phase tl_withdraw(uint32_t record, uint32_t state)
     return (enum tl_phase)TL_PHASE_OF(old);
 }
 
-enum os_wake tl_park(uint32_t record, uint32_t state, int64_t ns)
+#define SPIN_NS 20000u     /* about what a sleep and a wake-up cost */
+#define SPIN_CREDIT 8
+#define SPIN_SELDOM 16u    /* without credit, every so many waits are tried */
+
+/* Threads that answer each other quickly spend most of their time on falling asleep and being woken.  So a waiter looks
+ * at its word for a moment first, for as long as that pays: a spin in vain takes credit from this thread's next ones. */
+static bool spin(struct tl_self *self, struct tl_hot *hot, uint32_t state)
 {
-    return os_sleep(&tl_board.hot[record].state, state, ns);
+    uint64_t end = 0;
+    int i;
+    if (!tl_process.several || (self->spin_credit <= 0 && ++self->spin_skipped % SPIN_SELDOM != 0))
+        return false;
+    for (;;) {
+        for (i = 0; i < 16; i++) {
+            if (atomic_load_explicit(&hot->state, memory_order_relaxed) != state) {
+                if (self->spin_credit < SPIN_CREDIT)
+                    self->spin_credit++;
+                return true;
+            }
+            os_relax();
+        }
+        if (end == 0)
+            end = os_now() + SPIN_NS;
+        else if (os_now() >= end)
+            break;
+    }
+    if (self->spin_credit > 0)
+        self->spin_credit--;
+    return false;
+}
+
+enum os_wake tl_park(struct tl_self *self, uint32_t record, uint32_t state, int64_t ns, bool spin_first)
+{
+    struct tl_hot *hot = &tl_board.hot[record];
+    enum os_wake why;
+    if (spin_first && spin(self, hot, state))
+        return OS_WOKEN;
+    /* SYNC POINT: park. This store, then the kernel's look at the state; the waker changes the state, then looks here:
+     * either it sees that it must wake, or the kernel sees the change and does not sleep. */
+    atomic_store(&hot->parked, 1);
+    why = os_sleep(&hot->state, state, ns);
+    atomic_store_explicit(&hot->parked, 0, memory_order_relaxed);
+    return why;
+}
+
+/* After its state was changed: whether somebody was there to be woken. SYNC POINT: park */
+static bool wake(struct tl_hot *hot)
+{
+    return atomic_load(&hot->parked) && os_wake(&hot->state, 1) > 0;
 }
 
 void tl_poke(uint32_t record)
@@ -71,23 +119,26 @@ static bool waits_for(uint32_t number, uint64_t object, uint32_t flags, struct c
     return true;
 }
 
-static bool claim(const struct candidate *who, struct tl_self *owed)
+/* False if it waits no more, or is dead.  That it lives is seen best by waking it: to ask the system for a process costs
+ * more than all the rest.  A claim on a dead waiter does no harm, since it will never wait again.  Waits that began after
+ * `fresh` are taken to live. */
+static bool claim(const struct candidate *who, struct tl_self *owed, uint64_t fresh)
 {
     struct tl_hot *hot = &tl_board.hot[who->number];
     uint32_t expected = who->state, notified = (who->state & ~7u) | TL_NOTIFIED;
+    bool lives = who->pid == tl_process.pid || atomic_load_explicit(&hot->since, memory_order_relaxed) >= fresh;
     /* SYNC POINT: claim. The episode in state proves that object and ticket were this wait's. */
     if (!atomic_compare_exchange_strong(&hot->state, &expected, notified))
         return false;
     if (who->pid == tl_process.pid && tl_self_here != NULL)
         atomic_store_explicit(&hot->waker, tl_self_here->records[0], memory_order_relaxed);
-    if (owed != NULL && owed->owed_count < TL_OWED) {
+    if (owed != NULL && owed->owed_count < TL_OWED) { /* woken later: then it has to be asked */
         owed->owed[owed->owed_count].record = who->number;
         owed->owed[owed->owed_count].state = notified;
         owed->owed_count++;
-    } else {
-        os_wake(&hot->state, 1);
+        return lives || !dead(who->number, who->pid);
     }
-    return true;
+    return wake(hot) || lives || !dead(who->number, who->pid);
 }
 
 void tl_pay(struct tl_self *self)
@@ -95,7 +146,7 @@ void tl_pay(struct tl_self *self)
     while (self->owed_count > 0) {
         struct tl_owed *owed = &self->owed[--self->owed_count];
         if (atomic_load(&tl_board.hot[owed->record].state) == owed->state)
-            os_wake(&tl_board.hot[owed->record].state, 1);
+            wake(&tl_board.hot[owed->record]);
     }
 }
 
@@ -103,11 +154,16 @@ struct tl_woken tl_notify(uint64_t object, uint32_t flags, int64_t n, struct tl_
 {
     struct tl_woken woken = {0, 0};
     uint32_t high = atomic_load(&tl_board.head->high), number;
+    uint64_t fresh = UINT64_MAX;
 
+    if (n < 0)
+        fresh = 0; /* nobody is passed over: the dead do no harm */
+    else if ((flags & (TL_SLICED | TL_PRIVATE)) == TL_SLICED)
+        fresh = os_now() - FRESH;
     if (n < 0) {
         for (number = 1; number < high; number++) {
             struct candidate seen;
-            if (waits_for(number, object, flags, &seen) && !dead(number, seen.pid) && claim(&seen, owed))
+            if (waits_for(number, object, flags, &seen) && claim(&seen, owed, fresh))
                 woken.count++;
         }
         return woken;
@@ -124,13 +180,7 @@ struct tl_woken tl_notify(uint64_t object, uint32_t flags, int64_t n, struct tl_
         }
         if (best.number == 0)
             return woken;
-        if (dead(best.number, best.pid)) {
-            /* It will never run again: take its episode off the board, and look for the next one. */
-            uint32_t state = best.state;
-            atomic_compare_exchange_strong(&tl_board.hot[best.number].state, &state, (best.state & ~7u) | TL_IDLE);
-            continue;
-        }
-        if (claim(&best, owed)) {
+        if (claim(&best, owed, fresh)) {
             woken.count++;
             woken.left--;
         }

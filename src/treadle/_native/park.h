@@ -20,8 +20,8 @@ uint32_t tl_publish(uint32_t record, uint64_t object, uint32_t flags, uint64_t t
 uint64_t tl_ticket(void);
 /* End the episode.  The phase that it had come to: TL_NOTIFIED means that somebody claimed it. */
 enum tl_phase tl_withdraw(uint32_t record, uint32_t state);
-/* Sleep while the record's state is the given one. */
-enum os_wake tl_park(uint32_t record, uint32_t state, int64_t ns);
+/* Wait while the record's state is the given one: at first without a system call, if that has been worth it lately. */
+enum os_wake tl_park(struct tl_self *self, uint32_t record, uint32_t state, int64_t ns, bool spin);
 /* Make the sleeper look again, without claiming it. */
 void tl_poke(uint32_t record);
 

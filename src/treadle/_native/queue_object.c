@@ -28,6 +28,8 @@ struct queue_object {
     struct listeners listeners;
 };
 
+#define KEPT_ROOM 8192u /* slots that an empty queue keeps, 64 KiB: it is likely to be filled again */
+
 enum outcome { DONE, BLOCKED, CLOSED, OPENED, FAILED };
 enum side { GETTER, PUTTER, JOINER };
 
@@ -101,7 +103,7 @@ static bool widen(struct queue_object *self)
 
 static void narrow(struct queue_object *self)
 {
-    if (self->count == 0 && self->room > 1024) {
+    if (self->count == 0 && self->room > KEPT_ROOM) {
         PyMem_RawFree(self->ring);
         self->ring = NULL;
         self->room = self->head = 0;
@@ -389,7 +391,8 @@ static inline bool put_quickly(struct queue_object *self, PyObject *item)
 {
     bool done = false;
     tl_guard_enter(&self->guard, TL_RANK_QUEUE);
-    if (__builtin_expect(self->count < self->room && self->usable && self->getters == 0 && !full(self), 1)) {
+    if (__builtin_expect(self->count < self->room && self->usable && (self->getters == 0 || self->getters_told) &&
+                         !full(self), 1)) {
         self->ring[(self->head + self->count) & (self->room - 1)] = Py_NewRef(item);
         self->count++;
         self->unfinished++;
@@ -406,7 +409,8 @@ static inline PyObject *get_quickly(struct queue_object *self)
 {
     PyObject *item = NULL;
     tl_guard_enter(&self->guard, TL_RANK_QUEUE);
-    if (__builtin_expect(self->count > 0 && self->putters == 0 && !self->lifo && self->room <= 1024, 1)) {
+    if (__builtin_expect(self->count > 0 && (self->putters == 0 || self->putters_told) && !self->lifo &&
+                         (self->room <= KEPT_ROOM || self->count > 1), 1)) {
         item = self->ring[self->head];
         self->head = (self->head + 1) & (self->room - 1);
         self->count--;

@@ -1,5 +1,6 @@
 /* RLock: the lock with a count.  Invariant: count is 1 or more while it is owned, and only the owner touches it. */
 #include "core.h"
+#include "order.h"
 
 static PyObject *rlock_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -195,6 +196,9 @@ static PyMethodDef rlock_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+CORE_ORDER_METHODS(rlock)
+CORE_ORDER_WATCH(rlock)
+
 static PyMemberDef rlock_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(struct lock_object, weak), READONLY, NULL},
     {"name", T_OBJECT, offsetof(struct lock_object, name), READONLY, "The name it was given, or None."},
@@ -214,29 +218,10 @@ static PyType_Spec rlock_spec = {
     .slots = rlock_slots,
 };
 
-static PyObject *light_enter(PyObject *bound, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    (void)args;
-    if (PyVectorcall_NARGS(nargsf) != 0 || kwnames != NULL) {
-        PyErr_SetString(PyExc_TypeError, "__enter__() takes no arguments");
-        return NULL;
-    }
-    return rlock_enter(core_light_self(bound), NULL);
-}
-
-static PyObject *light_exit(PyObject *bound, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    if (kwnames != NULL) {
-        PyErr_SetString(PyExc_TypeError, "__exit__() takes no keyword arguments");
-        return NULL;
-    }
-    return rlock_exit(core_light_self(bound), args, PyVectorcall_NARGS(nargsf));
-}
-
 int core_add_rlock(PyObject *module, struct core_state *state)
 {
     state->rlock_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &rlock_spec, NULL);
-    if (state->rlock_type == NULL || core_light_methods(module, state->rlock_type, light_enter, light_exit) < 0)
+    if (state->rlock_type == NULL || core_light_methods(module, state->rlock_type) < 0)
         return -1;
     return PyModule_AddType(module, state->rlock_type);
 }

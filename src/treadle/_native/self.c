@@ -1,5 +1,6 @@
 /* The calling thread: its record, its end, and what a fork makes of it. */
 #include "park.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -10,13 +11,17 @@ struct tl_process tl_process;
 _Thread_local struct tl_self *tl_self_here TL_TLS_MODEL;
 
 static pthread_key_t at_thread_end;
+static _Atomic uint32_t process_record; /* 0: not claimed yet */
 
 static void thread_ends(void *memory)
 {
     struct tl_self *self = memory;
     uint32_t depth;
     tl_pay(self);
-    for (depth = 0; depth < TL_DEPTH; depth++)
+    tl_trace_end(self);
+    if (self->records[0] != 0)
+        tl_record_end(self->records[0], self->held);
+    for (depth = 1; depth < TL_DEPTH; depth++)
         if (self->records[depth] != 0)
             tl_record_release(self->records[depth]);
     tl_self_here = NULL;
@@ -32,8 +37,10 @@ static void forked_child(void)
     tl_process.pid = os_process_id();
     tl_process.start = os_process_start(tl_process.pid);
     atomic_fetch_add(&tl_process.forks, 1);
+    atomic_store(&process_record, 0); /* it is the parent's */
     if (self == NULL)
         return;
+    tl_trace_forked(self);
     if (self->alias_count == self->alias_room) {
         uint32_t room = self->alias_room + 8;
         tl_token *aliases = realloc(self->aliases, room * sizeof *aliases);
@@ -46,6 +53,7 @@ static void forked_child(void)
         self->aliases[self->alias_count++] = self->token;
     memset(self->records, 0, sizeof self->records);
     self->owed_count = 0;
+    self->held = 0; /* what the parent holds in shared memory stays the parent's */
     self->guard_rank = 0;
     self->records[0] = tl_record_claim(&error);
     /* With no record left, the parent's token stays: its locks work, only diagnosis names the wrong process. */
@@ -122,4 +130,24 @@ uint32_t tl_self_enter(struct tl_self *self)
     }
     self->depth = depth + 1;
     return self->records[depth];
+}
+
+tl_token tl_process_token(void)
+{
+    uint32_t number = atomic_load(&process_record), none = 0;
+    int error = 0;
+    if (number != 0)
+        return tl_record_token(number);
+    number = tl_record_claim(&error);
+    if (number == 0) {
+        errno = error;
+        return 0;
+    }
+    tl_text_store(tl_board.cold[number].name, TL_NAME_SIZE, "(process)");
+    atomic_store(&tl_board.cold[number].role, TL_ROLE_PROCESS);
+    if (!atomic_compare_exchange_strong(&process_record, &none, number)) {
+        tl_record_release(number);
+        number = none;
+    }
+    return tl_record_token(number);
 }

@@ -28,6 +28,15 @@ struct tl_self {
     /* Tokens that this thread had in its ancestors: private locks that it held at a fork still carry them. */
     uint32_t alias_count, alias_room;
     tl_token *aliases;
+    /* Has spinning before sleeping been worth it lately?  And how many waits went without since. */
+    int32_t spin_credit;
+    uint32_t spin_skipped;
+    /* Locks in shared memory that this thread took, less those that it released itself. */
+    uint32_t held;
+    /* The dead owner from whom this thread took a lock over last, and its pid if that is still known. */
+    tl_token robbed;
+    uint32_t robbed_pid;
+    struct tl_tracer *tracer; /* see trace.h; NULL until this thread records something */
     uint32_t guard_rank; /* rank of the innermost internal guard held; checked in debug builds */
 };
 
@@ -58,6 +67,8 @@ static inline bool tl_self_is(const struct tl_self *self, tl_token token)
 }
 /* The record for a wait that starts now; 0 and errno if there is none.  tl_self_leave gives the depth back. */
 uint32_t tl_self_enter(struct tl_self *self);
+/* A token that lives as long as this process: who owns what outlives the thread that took it.  0 and errno. */
+tl_token tl_process_token(void);
 static inline void tl_self_leave(struct tl_self *self) { self->depth--; }
 
 #endif

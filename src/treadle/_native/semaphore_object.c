@@ -301,32 +301,13 @@ static PyType_Spec bounded_spec = {
     .slots = bounded_slots,
 };
 
-static PyObject *light_enter(PyObject *bound, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    (void)args;
-    if (PyVectorcall_NARGS(nargsf) != 0 || kwnames != NULL) {
-        PyErr_SetString(PyExc_TypeError, "__enter__() takes no arguments");
-        return NULL;
-    }
-    return semaphore_enter(core_light_self(bound), NULL);
-}
-
-static PyObject *light_exit(PyObject *bound, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    if (kwnames != NULL) {
-        PyErr_SetString(PyExc_TypeError, "__exit__() takes no keyword arguments");
-        return NULL;
-    }
-    return semaphore_exit(core_light_self(bound), args, PyVectorcall_NARGS(nargsf));
-}
-
 int core_add_semaphore(PyObject *module, struct core_state *state)
 {
     PyObject *bounded;
     int rc;
     state->semaphore_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &semaphore_spec, NULL);
     if (state->semaphore_type == NULL ||
-        core_light_methods(module, state->semaphore_type, light_enter, light_exit) < 0 ||
+        core_light_methods(module, state->semaphore_type) < 0 ||
         PyModule_AddType(module, state->semaphore_type) < 0)
         return -1;
     bounded = PyType_FromModuleAndSpec(module, &bounded_spec, (PyObject *)state->semaphore_type);

@@ -16,7 +16,8 @@
 #define SLICE_PLAIN (1000 * MS)
 #define NAP (1 * MS)             /* while a cycle is being confirmed */
 #define NAPS 30
-#define TURNS 2                  /* how often to let the waker go on before this thread asks for the GIL */
+#define TURNS 200                /* how often to look whether the waker has gone to sleep, before asking for the GIL */
+#define IDLE (1000 * MS)         /* the main thread waits for so long before it looks whether all others do, too */
 #define LONGEST 9223372036.0     /* seconds: threading.TIMEOUT_MAX */
 
 _Atomic int core_deadlock_mode = DEADLOCK_RAISE;
@@ -28,7 +29,9 @@ struct waiting {
     PyThreadState *detached; /* NULL while attached to the interpreter */
     uint32_t record, episode;
     uint64_t ticket, started;
+    uint64_t idle_next; /* when the main thread is to ask whether everybody sleeps; 0: never */
     bool main_thread, told, warned;
+    struct tl_span span; /* its record, if the session is being recorded */
 };
 
 static void set_asleep(struct waiting *w, uint32_t asleep)
@@ -55,8 +58,9 @@ static void await_turn(struct waiting *w)
     for (turns = 0; turns < TURNS; turns++) {
         if (atomic_load_explicit(&tl_board.hot[waker].asleep, memory_order_relaxed))
             return;
-        os_yield();
+        os_relax();
     }
+    os_yield(); /* it may be that it has no processor to go on */
 #else
     (void)w;
 #endif
@@ -118,7 +122,7 @@ static void tell(struct waiting *w)
 /* Async exceptions (Thread.interrupt) don't wait for the end of the wait.
  * SYNC POINT: interrupt. The interrupter stores the exception, then looks for a published wait; here the wait was
  * published, then the exception is looked for: one of the two sees the other. */
-static bool interrupt_pending(void)
+bool core_interrupt_pending(void)
 {
     PyThreadState *tstate = PyThreadState_Get();
 #if PY_VERSION_HEX >= 0x030d0000
@@ -128,16 +132,24 @@ static bool interrupt_pending(void)
 #endif
 }
 
+/* The interpreter itself raises what is pending, in the hook, which is Python code that waits for just that.  To take it
+ * back from the thread state and raise it here would leave a flag set on 3.11 and 3.12, which makes the whole interpreter
+ * slower from then on, and traced code hang. */
 static enum wait_result raise_interrupted(struct waiting *w)
 {
-    PyThreadState *tstate = PyThreadState_Get();
-    PyObject *kind = Py_XNewRef((PyObject *)tstate->async_exc);
-    PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), NULL); /* it is raised here, not once more later */
-    if (kind == NULL)
-        kind = Py_XNewRef(w->state->interrupted);
-    PyErr_SetNone(kind != NULL ? kind : PyExc_KeyboardInterrupt);
-    Py_XDECREF(kind);
+    PyObject *hook = w->state->surface, *nothing = hook == NULL ? Py_NewRef(Py_None) : PyObject_CallNoArgs(hook);
+    if (nothing != NULL) {
+        Py_DECREF(nothing);
+        PyErr_SetNone(w->state->interrupted != NULL ? w->state->interrupted : PyExc_KeyboardInterrupt);
+    }
     return WAIT_ERROR;
+}
+
+static void over(struct waiting *w, enum wait_result result)
+{
+    if (__builtin_expect(w->span.at != 0, 0))
+        tl_span_end_wait(w->self, w->span,
+                         result == WAIT_GOT ? 0 : result == WAIT_TIMEOUT ? TL_TRACE_TIMED_OUT : TL_TRACE_FAILED);
 }
 
 /* The wait ends here.  claimed and not used: hand the claim on. */
@@ -147,12 +159,12 @@ static enum wait_result finish(struct waiting *w, enum wait_result result, bool 
     if (!used && w->wait->leave != NULL)
         w->wait->leave(w->wait, w->self, phase == TL_NOTIFIED);
     attach(w);
+    over(w, result);
     tl_self_leave(w->self);
     return result;
 }
 
-/* Call a hook; what it returns is an exception to raise, or None.  -1 if there now is an exception. */
-static int ask(PyObject *hook, PyObject *arguments)
+int core_ask(PyObject *hook, PyObject *arguments)
 {
     PyObject *answer;
     int rc = -1;
@@ -170,6 +182,26 @@ static int ask(PyObject *hook, PyObject *arguments)
         PyErr_SetString(PyExc_TypeError, "a hook of treadle returned neither None nor an exception");
     Py_DECREF(answer);
     return rc;
+}
+
+int core_idle(struct core_state *state, int64_t *next)
+{
+    PyObject *answer, *hook = state->on_idle;
+    double wish;
+    *next = INT64_MAX / 4;
+    if (hook == NULL || hook == Py_None)
+        return 0;
+    Py_INCREF(hook);
+    answer = PyObject_CallNoArgs(hook);
+    Py_DECREF(hook);
+    if (answer == NULL)
+        return -1;
+    wish = PyFloat_AsDouble(answer);
+    Py_DECREF(answer);
+    if (wish == -1.0 && PyErr_Occurred())
+        return -1;
+    *next = wish < 1e8 ? (int64_t)(wish * 1e9) : INT64_MAX / 4;
+    return 0;
 }
 
 static PyObject *members_of(const struct tl_cycle *cycle)
@@ -191,13 +223,16 @@ static PyObject *members_of(const struct tl_cycle *cycle)
     return list;
 }
 
-/* An edge that leads to a thread of this process that has ended (or was left behind by a fork). */
+/* An edge that leads to a thread of this process that has ended (or was left behind by a fork); for an object in shared
+ * memory, to one that has ended while its process lives. */
 static bool orphaned(struct waiting *w)
 {
     tl_token edge = atomic_load(&hot_of(w)->edge) & TL_OWNER_MASK;
     uint32_t number = TL_RECORD_OF(edge);
-    if (edge == 0 || !(w->wait->flags & TL_PRIVATE) || number >= TL_BOARD_RECORDS)
+    if (edge == 0 || number >= TL_BOARD_RECORDS)
         return false;
+    if (!(w->wait->flags & TL_PRIVATE))
+        return tl_token_ended(edge) && tl_token_alive(edge);
     return atomic_load(&tl_board.hot[number].generation) != TL_GENERATION_OF(edge) ||
            atomic_load(&tl_board.hot[number].pid) != tl_process.pid;
 }
@@ -218,7 +253,7 @@ static int inspect(struct waiting *w, struct tl_cycle *cycle, bool patient)
         if (w->wait->describe != NULL)
             w->wait->describe(w->wait, text, sizeof text);
         w->warned = true;
-        return ask(w->state->on_orphan, Py_BuildValue("(sii)", text, (int)kind, (int)bare));
+        return core_ask(w->state->on_orphan, Py_BuildValue("(sii)", text, (int)kind, (int)bare));
     }
     switch (tl_cycle_check(w->self, w->record, cycle, patient)) {
     case TL_CYCLE_MAYBE: return 1;
@@ -226,7 +261,7 @@ static int inspect(struct waiting *w, struct tl_cycle *cycle, bool patient)
         attach(w);
         if (!w->told)
             tell(w);
-        rc = ask(w->state->on_cycle, Py_BuildValue("(N)", members_of(cycle)));
+        rc = core_ask(w->state->on_cycle, Py_BuildValue("(N)", members_of(cycle)));
         w->warned = true; /* once a wait, if it only was a warning */
         cycle->length = 0;
         return rc;
@@ -240,7 +275,8 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
     struct tl_cycle cycle;
     uint64_t deadline = 0;
     uint32_t slices = 0, naps = 0;
-    bool entitled = false, over = false;
+    bool entitled = false, late = false;
+    uint64_t recording;
 
     if (w.self == NULL)
         return WAIT_ERROR;
@@ -257,6 +293,8 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
         w.started = os_now();
         deadline = timeout > (int64_t)1 << 62 ? UINT64_MAX : w.started + (uint64_t)timeout;
     }
+    if (w.main_thread && timeout < 0 && state->on_idle != NULL)
+        w.idle_next = os_now() + IDLE;
     publish(&w);
     if (wait->prepare != NULL && wait->prepare(wait, w.self) < 0)
         return finish(&w, WAIT_ERROR, false);
@@ -272,14 +310,18 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
 #endif
     if (w.self->owed_count > 0) /* whom this thread owes a wake-up may be whom it waits for */
         tl_pay(w.self);
-    if (interrupt_pending()) {
+    if (core_interrupt_pending()) {
         enum wait_result result = finish(&w, WAIT_ERROR, false);
         raise_interrupted(&w);
         return result;
     }
 
+    if ((recording = tl_trace_on()) != 0)
+        w.span = core_trace_wait(state, recording, wait,
+                                 wait->edge == NULL ? 0 : atomic_load_explicit(&hot_of(&w)->edge, memory_order_relaxed));
+
     for (;;) {
-        int64_t slice = wait->edge != NULL ? (slices < 20 ? SLICE_EDGE : SLICE_EDGE_LONG) : SLICE_PLAIN;
+        int64_t slice = wait->edge != NULL || !(wait->flags & TL_PRIVATE) ? (slices < 20 ? SLICE_EDGE : SLICE_EDGE_LONG) : SLICE_PLAIN;
         bool forever = wait->edge == NULL && (wait->flags & TL_PRIVATE) && !w.main_thread && timeout < 0;
         enum os_wake why;
         uint32_t state_now;
@@ -301,15 +343,35 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
             uint64_t now = os_now();
             int64_t left = now >= deadline ? 0 : (deadline - now > (uint64_t)SLICE_PLAIN * 10
                                                       ? SLICE_PLAIN * 10 : (int64_t)(deadline - now));
-            over = left == 0;
+            late = left == 0;
             if (left < slice)
                 slice = left;
         }
+        if (w.idle_next != 0) {
+            uint64_t now = os_now();
+            if (now >= w.idle_next) {
+                int64_t next;
+                attach(&w);
+                if (!w.told)
+                    tell(&w);
+                if (core_idle(state, &next) < 0)
+                    return finish(&w, WAIT_ERROR, false);
+                now = os_now();
+                w.idle_next = now + (uint64_t)next;
+                if (look(&w, entitled, false))
+                    return finish(&w, WAIT_GOT, false);
+            }
+            if ((int64_t)(w.idle_next - now) < slice)
+                slice = (int64_t)(w.idle_next - now);
+        }
         why = OS_TIMEOUT;
-        if (!over) {
+        if (!late) {
             detach(&w);
             /* With nobody to look at and no signals to handle it needs no slices, and a timer costs a microsecond. */
-            why = tl_park(w.record, w.episode, forever ? -1 : slice);
+            if (wait->sleeps_on_descriptor)
+                why = os_readable(wait->descriptor, slice);
+            else
+                why = tl_park(w.self, w.record, w.episode, forever ? -1 : slice, slices == 0 && !wait->spun);
         }
         state_now = atomic_load(&hot_of(&w)->state);
 
@@ -325,7 +387,7 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
         }
         if (state_now == ((w.episode & ~7u) | TL_INTERRUPTED)) {
             attach(&w);
-            if (interrupt_pending()) {
+            if (core_interrupt_pending()) {
                 finish(&w, WAIT_ERROR, false);
                 return raise_interrupted(&w);
             }
@@ -337,19 +399,21 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
             publish(&w);
             entitled = true;
         }
-        if (over) {
+        if (late) {
             enum tl_phase phase;
             if (look(&w, entitled, true))
                 return finish(&w, WAIT_GOT, false);
             phase = tl_withdraw(w.record, w.episode);
             if (phase == TL_NOTIFIED && (wait->claim_is_success || look(&w, true, false))) {
                 attach(&w);
+                over(&w, WAIT_GOT);
                 tl_self_leave(w.self);
                 return WAIT_GOT;
             }
             if (wait->leave != NULL)
                 wait->leave(wait, w.self, phase == TL_NOTIFIED);
             attach(&w);
+            over(&w, WAIT_TIMEOUT);
             tl_self_leave(w.self);
             return WAIT_TIMEOUT;
         }
@@ -411,13 +475,11 @@ int core_timeout(PyObject *value, int64_t *timeout)
     return 0;
 }
 
-int core_acquire_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int64_t *timeout)
+int core_two_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, const char *first, PyObject *values[2])
 {
-    PyObject *values[2] = {NULL, NULL};
     Py_ssize_t i, keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    int blocking = 1;
-    double number = -1;
 
+    values[0] = values[1] = NULL;
     if (nargs + keywords > 2) {
         PyErr_Format(PyExc_TypeError, "acquire() takes at most 2 arguments (%zd given)", nargs + keywords);
         return -1;
@@ -426,7 +488,7 @@ int core_acquire_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
         values[i] = args[i];
     for (i = 0; i < keywords; i++) {
         PyObject *key = PyTuple_GET_ITEM(kwnames, i);
-        int which = PyUnicode_CompareWithASCIIString(key, "blocking") == 0 ? 0
+        int which = PyUnicode_CompareWithASCIIString(key, first) == 0       ? 0
                     : PyUnicode_CompareWithASCIIString(key, "timeout") == 0 ? 1 : -1;
         if (which < 0 || values[which] != NULL) {
             PyErr_Format(PyExc_TypeError, which < 0 ? "acquire() got an unexpected keyword argument '%U'"
@@ -435,6 +497,17 @@ int core_acquire_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
         }
         values[which] = args[nargs + i];
     }
+    return 0;
+}
+
+int core_acquire_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int64_t *timeout)
+{
+    PyObject *values[2];
+    int blocking = 1;
+    double number = -1;
+
+    if (core_two_args(args, nargs, kwnames, "blocking", values) < 0)
+        return -1;
     if (values[0] != NULL && (blocking = PyObject_IsTrue(values[0])) < 0)
         return -1;
     if (values[1] != NULL) {

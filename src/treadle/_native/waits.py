@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from treadle._native import _core, board_path
 
 ASK_SECONDS = 0.05  # that long at most the waiting threads are given to write down where they stand
 
-__all__ = ["Wait", "board_of", "threads", "wait_of", "waits"]
+__all__ = ["Wait", "board_of", "records", "threads", "wait_of", "waits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Wait:
 
     `what` and `stack` are written by the thread itself when it is asked; they are empty if it could not in time.
     `owner` is the token of the thread that it waits for, 0 if it waits for nobody in particular; `token` is its own.
+    `bare`: the owner has what it waits for by a bare `acquire()`, so that somebody else may release it.  `object` tells
+    what is waited for from everything else, within a process if it is `private`, else within the session.
     """
 
     pid: int
@@ -35,6 +38,9 @@ class Wait:
     owner: int
     stack: tuple[str, ...]
     token: int
+    bare: bool = False
+    object: int = 0
+    private: bool = True
 
     @property
     def who(self) -> str:
@@ -61,24 +67,56 @@ def wait_of(record: dict[str, Any] | None) -> Wait | None:
         tid=record["tid"],
         name=_name(record),
         kind=record["kind"],
-        what=record["what"] or _plain(record["kind"]),
+        what=_told(record["what"]) or _plain(record["kind"]),
         seconds=record["seconds"],
         timed=record["timed"],
         owner=record["owner"],
         stack=_users(record["stack"].splitlines()),
         token=record["token"],
+        bare=record["bare"],
+        object=record["object"],
+        private=record["private"],
     )
 
 
-_START_UP = ("/treadle/sync/thread.py", f"{os.sep}threading.py")
+_PROCESS_START = re.compile(r"multiprocessing.process(?:es)?\.py:\d+ in (?:Base|_)Process\.run$")
+# What every thread and every child process begins with; "<string>" is the command of a forkserver or a spawned child.
+_START_UP = (
+    "/treadle/sync/thread.py", "/treadle/multiprocessing/processes.py", f"{os.sep}threading.py", "<string>",
+    "/treadle/pool/launch/nursery.py", "/treadle/pool/worker.py", "/treadle/pool/engines/threads.py",
+    *(f"{os.sep}multiprocessing{os.sep}{name}.py" for name in ("forkserver", "spawn", "process", "popen_fork")),
+)  # fmt: skip
+
+
+_INSIDE = re.compile(r"/treadle/(pool|sync|queues|multiprocessing|futures|shared)/[\w/]+\.py:\d+ in ")
 
 
 def _users(frames: list[str]) -> tuple[str, ...]:
-    """A stack, outermost frame first, without those with which every thread begins."""
+    """A stack, outermost frame first, without those with which every thread or process begins, and those at its end
+    that are treadle's own: what is waited for says as much."""
     skip = 0
+    for depth, frame in enumerate(frames[:-1]):
+        if _PROCESS_START.search(frame):
+            skip = depth + 1
     while skip < len(frames) - 1 and frames[skip].partition(":")[0].endswith(_START_UP):
         skip += 1
-    return tuple(frames[skip:])
+    end = len(frames)
+    while end - skip > 1 and _INSIDE.search(frames[end - 1]):
+        end -= 1
+    return tuple(frames[skip:end])
+
+
+_OURS = re.compile(r" \(made at \S*/treadle/pool/(\w+)\.py:\d+\)$")
+_POOLS = {
+    "maps": "the next result of a pool's map", "amaps": "the next result of a pool's map",
+    "streams": "the next value of a pool's task", "driver": "a pool to end its work",
+}  # fmt: skip
+
+
+def _told(what: str) -> str:
+    """What a thread waits for, in the words of who uses a pool, not of who has made it."""
+    ours = _OURS.search(what)
+    return what if ours is None else _POOLS.get(ours[1], "the result of a pool's task")
 
 
 def _plain(kind: str) -> str:
@@ -102,20 +140,29 @@ def board_of(pid: int) -> str:
     raise ProcessLookupError(f"process {pid} is not running treadle, is gone, or belongs to another user")
 
 
+def records(path: str | None) -> list[dict[str, Any]]:
+    """What this session's board says (None), or the one at `path`, once its waiting threads were asked where they stand.
+
+    OSError if it can't be opened.
+    """
+    until = time.monotonic() + ASK_SECONDS
+    while not _core.board_ask(path) and time.monotonic() < until:
+        time.sleep(0.001)
+    return _core.board_read(path)
+
+
 def threads(pid: int | None = None) -> list[Wait]:
     """All threads on a board that ever took a lock or blocked: of this session, or of process `pid`'s session.
 
     ProcessLookupError if that process has no board.  The picture is taken without stopping anybody, so two threads in
     it may be seen at slightly different moments.
     """
-    path = None if pid is None else board_of(pid)
-    until = time.monotonic() + ASK_SECONDS
-    while not _core.board_ask(path) and time.monotonic() < until:
-        time.sleep(0.001)
     return [
         wait
-        for record in _core.board_read(path)
-        if _core.process_start(record["pid"]) == record["start"] and (wait := wait_of(record)) is not None
+        for record in records(None if pid is None else board_of(pid))
+        if record["role"] not in ("pool", "process")
+        and _core.process_start(record["pid"]) == record["start"]
+        and (wait := wait_of(record)) is not None
     ]
 
 

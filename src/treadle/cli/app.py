@@ -14,6 +14,11 @@ from treadle.cli.problems import OK, USAGE, Problem
 
 _COMMANDS = {  # name -> (module, the line in `treadle --help`)
     "map": ("treadle.cli.map", "Run a function over every item of an input, safely."),
+    "run": ("treadle.cli.run", "Run an unmodified program on treadle's threads, queues and processes."),
+    "why": ("treadle.cli.why", "Say why a program does not go on: who waits for whom."),
+    "trace": ("treadle.cli.trace", "Show what ran and waited when, from a --trace file."),
+    "top": ("treadle.cli.top", "Show what a program's pools, queues, locks and processes do, live."),
+    "doctor": ("treadle.cli.doctor", "Judge the environment: Python, processors, memory, speed."),
     "examples": ("treadle.cli.examples", "List and run short example programs."),
 }
 

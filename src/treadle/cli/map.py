@@ -19,8 +19,11 @@ from treadle.cli.job.source import Lines, Paths, Source
 from treadle.cli.job.stops import Stopped, Stops
 from treadle.cli.job.target import Target, find
 from treadle.cli.problems import OK, SOME_FAILED, STUCK, Problem, Refusal
+from treadle.cli.tracing import recorded
+from treadle.errors import ClusterLost, EngineMissing
 from treadle.progress import Progress, duration_text, rate_text
 
+ENGINES = ("auto", "threads", "processes", "interpreters", "inline", "dask", "ray")
 _BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE ended
 
 
@@ -36,13 +39,15 @@ def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -
 @click.option("-o", "--output", metavar="OUT", help="Write JSON lines to this file, which is the journal as well.")
 @click.option("--glob", "patterns", metavar="PATTERN", multiple=True, help="The items are the paths that match.")
 @click.option("--as", "form", type=click.Choice(["auto", "json", "text"]), default="auto", help="What a line is.")
-@click.option("--engine", type=click.Choice(["auto", "threads", "processes"]), default="auto", show_default=True)
+@click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True)
+@click.option("--address", metavar="ADDRESS", help="Of the cluster, for dask and ray.  [default: one of its own]")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="How many at a time.  [default: by the CPUs]")
 @click.option("--timeout", type=float, callback=_positive, metavar="SECONDS", help="For each item.")
 @click.option("--retries", type=click.IntRange(min=0), default=0, metavar="N", help="More attempts for a failed item.")
 @click.option("--ordered/--unordered", default=True, help="Results in the order of the input, or as they come.")
 @click.option("--resume", is_flag=True, help="Skip what is in OUT already; try again what failed.")
 @click.option("--overwrite", is_flag=True, help="Delete what is in OUT, and start anew.")
+@click.option("--trace", metavar="FILE", help="Record who ran and waited when; see treadle trace.")
 @click.option("--progress/--no-progress", default=None, help="Show how far the job is, on stderr.")
 def command(
     target: str,
@@ -51,12 +56,14 @@ def command(
     patterns: tuple[str, ...],
     form: str,
     engine: str,
+    address: str | None,
     workers: int | None,
     timeout: float | None,
     retries: int,
     ordered: bool,
     resume: bool,
     overwrite: bool,
+    trace: str | None,
     progress: bool | None,
 ) -> int:
     """Call FUNCTION of MODULE (a module's name, or a path to a .py file) with every item of the input.
@@ -71,7 +78,8 @@ def command(
     if resume and overwrite:
         raise Refusal("--resume goes on with what is there and --overwrite deletes it: choose one")
     how: dict[str, Any] = {
-        "engine": engine, "workers": workers, "ordered": ordered, "timeout": timeout, "retries": retries,
+        "engine": engine, "address": address, "workers": workers,
+        "ordered": ordered, "timeout": timeout, "retries": retries,
     }  # fmt: skip
     stops, screen = Stops(), _Screen()
     tally, sink = Tally(), None
@@ -85,6 +93,7 @@ def command(
             files.enter_context(contextlib.closing(sink))
             job = Job(source, sink, lambda items: _start(function, items, source, how), tally, sort=ordered)
             job.prepare()
+            files.enter_context(recorded(trace, screen.note))
             if progress is None:  # not where the results are shown
                 progress = output is not None or sys.stdout is None or not sys.stdout.isatty()
             if progress:
@@ -96,6 +105,8 @@ def command(
             return stop.code
         except BrokenPipeError:
             return _BROKEN_PIPE
+        except ClusterLost as error:
+            raise Problem(str(error))
         except Problem as problem:
             if problem.code == STUCK and isinstance(sink, Files):
                 problem.add(f"what is in {output} is intact, and --resume goes on from there")
@@ -114,7 +125,7 @@ def _start(function: Target, items: Iterator[Any], source: Source, how: dict[str
     pauses = not source.again  # a pipe may pause: that must not hold back the results that are there
     try:
         return treadle.map(function, items, on_error="return", prefetch=pauses, **how)
-    except ValueError as error:
+    except (ValueError, EngineMissing) as error:
         raise Refusal(str(error))
 
 

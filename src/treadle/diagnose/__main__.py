@@ -1,42 +1,33 @@
-"""``python -m treadle.diagnose [PID]``: the threads that wait now, in the session of process PID.
+"""``python -m treadle.diagnose [PID]``: as ``treadle why``, for where the command is not installed.
 
-Without PID: in the session that this one belongs to, which is the parent's if that uses treadle.
+Without PID: the session that this process belongs to, which is the parent's if that uses treadle.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
-from treadle._native.waits import Wait, threads
+from treadle._native import _core
 
-
-def render(found: list[Wait]) -> str:
-    """The waits as text, an entry each."""
-    names = {thread.token: thread.who for thread in found}
-    waiting = sorted((thread for thread in found if thread.kind), key=lambda wait: -wait.seconds)
-    if not waiting:
-        return "nobody waits"
-    lines = []
-    for wait in waiting:
-        limit = ", with a time-out" if wait.timed else ""
-        lines.append(f"pid {wait.pid}  {wait.who}")
-        lines.append(f"  waits for  {wait.what}  since {wait.seconds:.3f} s{limit}")
-        if wait.owner:
-            lines.append(f"  held by    {names.get(wait.owner, 'a thread that has ended')}")
-        lines += [f"             {frame}" for frame in wait.stack]
-    return "\n".join(lines)
+from .causes import causes
+from .picture import NotThere, take
+from .report import render
 
 
 def main(arguments: list[str]) -> int:
     if len(arguments) > 1 or (arguments and not arguments[0].isdecimal()):
         print("usage: python -m treadle.diagnose [PID]", file=sys.stderr)
         return 2
+    _core.thread_role("service")
     try:
-        print(render(threads(int(arguments[0]) if arguments else None)))
-    except ProcessLookupError as error:
+        picture = take(int(arguments[0]) if arguments else os.getpid())
+    except NotThere as error:
         print(error, file=sys.stderr)
-        return 1
-    return 0
+        return 2
+    found = causes(picture)
+    print(render(picture, found))
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

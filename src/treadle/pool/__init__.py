@@ -1,10 +1,10 @@
 """The pool: one brain (`state.py`), one pair of hands (`driver.py`), several engines.
 
 pool.py maps.py amaps.py future.py     what users hold
-feeder.py inbox.py                     the two ends of a map: from inputs to tasks, from results to the reader
+feeder.py inbox.py                     the two ends of a map, and how far apart they may be
 driver.py                              performs what the brain says; the only one that does
 state.py events.py task.py             pure: the brain, what it is told and says, its record of a task
-window.py decision.py                  pure: how far a map runs ahead of its reader, how auto chooses
+decision.py                            pure: how auto chooses
 engines/                               where tasks run: threads, processes, auto
 transport/ launch/                     how tasks reach a process; how processes begin and end
 worker.py                              the loop inside a worker process

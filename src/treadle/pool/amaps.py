@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from . import contexts
 from .decision import Decision
 from .feeder import PATIENCE, Feeder, MapOptions, Owner, publishable
 from .inbox import Outcome, Slot, outcome
@@ -31,7 +32,7 @@ class AsyncMapIterator(AsyncIterator[Any]):
         self._owner = owner
         self._options = options
         self._sources = [_source(each) for each in iterables]
-        self._feeder = Feeder(fn, options, owner, workers)
+        self._feeder = Feeder(fn, options, owner, workers, contexts.current())
         self._exhausted = not self._sources
         self._trouble: BaseException | None = None
         self._closed = False
@@ -67,11 +68,13 @@ class AsyncMapIterator(AsyncIterator[Any]):
             return None
         try:
             slot = await self._next_slot()
+        except asyncio.CancelledError:
+            self._close(running=True)
+            raise
         except BaseException:
             await self.aclose()
             raise
         if slot is not None:
-            self._feeder.read(slot)
             return slot
         self._closed = True
         if self._trouble is not None:
@@ -84,7 +87,7 @@ class AsyncMapIterator(AsyncIterator[Any]):
         inbox = self._feeder.inbox
         while True:
             await self._feed()
-            slot = inbox.take()
+            slot: Slot | None = inbox.take()
             if slot is not None:
                 return slot
             if self._exhausted and inbox.unread == 0:
@@ -122,10 +125,16 @@ class AsyncMapIterator(AsyncIterator[Any]):
             feeder.flush()
 
     async def aclose(self) -> None:
-        """Stop here and cancel what has not been read.  Idempotent."""
+        """Stop here and cancel what has not been read.  Idempotent.
+
+        What worker processes run is ended only if the asyncio task that waits for a result is cancelled.
+        """
+        self._close(running=False)
+
+    def _close(self, running: bool) -> None:
         if not self._closed:
             self._closed = True
-            self._owner.driver.drop(self._feeder.unread())
+            self._owner.driver.drop(self._feeder.unread(), running)
 
     async def __aenter__(self) -> Self:
         return self

@@ -54,16 +54,16 @@ def cgroup_cpus(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/
 
 def _walk(mount: Path, path: str, quota: object) -> list[float]:
     assert callable(quota)
+    return [value for folder in cgroup_folders(mount, path) if (value := quota(folder)) is not None]
+
+
+def cgroup_folders(mount: Path, path: str) -> list[Path]:
+    """A control group and those that it is in, innermost first; not all of them need to exist.
+
+    In a container the path of the host may not exist under the mount: the mount's own root is then the group.
+    """
     here = mount / path.strip("/")
-    found = []
-    # In a container the path of the host may not exist under the mount: the mount's own root is then the group.
-    for folder in [here, *here.parents]:
-        value = quota(folder)
-        if value is not None:
-            found.append(value)
-        if folder == mount:
-            break
-    return found
+    return [here, *(folder for folder in here.parents if folder == mount or mount in folder.parents)]
 
 
 def _quota_v2(folder: Path) -> float | None:

@@ -9,25 +9,31 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .. import sync
+from .._native import _core
 from ..errors import PoolClosed
 from . import events as brain
 from .engines.base import Engine, Look
 from .events import Event, Instruction, Result
-from .failures import Exit
+from .failures import BadStart, Exit
+from .options import PLAIN, PoolOptions
 from .reactor import Reactor
-from .state import State
-from .task import CANCELLED, DONE, Task
+from .results import worth_a_retry
+from .state import State, Worker
+from .task import CANCELLED, DONE, PART, Task
 from .waits import in_main_thread, wait
 
 # Seconds.  Where a worker has work for longer than that, its results are collected for so long: one wake-up then
 # serves many small tasks, and nobody who waits notices.
 NAP = 0.0003
+
+FAR = 32
 
 EngineFactory = Callable[["Driver", Reactor], Engine]
 
@@ -44,7 +50,12 @@ class Driver:
     """
 
     def __init__(
-        self, factory: EngineFactory, workers: int | None, name: str, on_closed: Callable[[Driver], None]
+        self,
+        factory: EngineFactory,
+        workers: int | None,
+        name: str,
+        on_closed: Callable[[Driver], None],
+        options: PoolOptions = PLAIN,
     ) -> None:
         self.reactor = Reactor(name)
         self.closed = sync.Event()  # set when no task and no worker is left
@@ -58,18 +69,36 @@ class Driver:
         self._on_closed = on_closed
         self.limit = workers or self.engine.default_workers()  # workers at most
         starts = getattr(self.engine, "probes", None)
-        self._state = State(self.limit, starts, self.engine.batches)
+        self.plate = 0  # the number of the pool's record on the board; 0: none, or not yet
+        self._state = State(self.limit, starts, self.engine.batches, options, self.engine.keep, self.engine.stoppable)
+        stock = getattr(self.engine, "stock_seconds", 0.0)
+        if stock:  # its workers are far away: they need more in stock, so that they are not idle while results travel
+            self._state.stock_seconds, self._state.least_stock = stock, 2
+        self.reach = FAR if stock else 1  # by how much the window of a map is larger than for workers that are near
+        # What an engine without workers of its own has the submitting thread do.
+        self._attend: Callable[[list[Task]], None] | None = getattr(self.engine, "attend", None)
+        # Does `Future.cancel` end a call that runs already, where the engine can?
+        self.cancel_running = True
         self._actions: dict[type, Callable[[Any], None]] = {
             brain.StartWorker: lambda i: self.engine.start(i.worker),
             brain.Send: lambda i: self.engine.send(i.worker, i.batch),
             brain.StopWorker: lambda i: self.engine.stop(i.worker),
-            brain.KillWorker: lambda i: self.engine.kill(i.worker, i.seq),
+            brain.KillWorker: self._kill,
             brain.Revoke: self._revoke,
             brain.Restore: lambda i: self.engine.restore(i.worker),
             brain.Watch: self._watch,
+            brain.Judge: self._judge,
+            brain.Delay: self._delay,
+            brain.Hand: self._hand,
+            brain.Doze: lambda i: self.reactor.call_later(i.seconds, lambda: self._handle(brain.Aged())),
             brain.Settle: lambda i: _settle(i.ends),
             brain.Close: lambda i: self._finish(),
         }
+        if options is not PLAIN:
+            self.engine.configure(options)
+        self._name = name
+        # The record on the board where the brain says how it stands, for whoever looks from outside; 0: there is none.
+        self.plate = self._state._show(name, self.engine.name, self.limit)
 
     # -- what a pool asks for
 
@@ -79,20 +108,51 @@ class Driver:
             return False
         self.reactor.start()  # if it can't be had, better now than when the task is already taken
         self.engine.prepare()
+        # An idle worker has it at once.  With all of them busy it joins the queue, behind what was submitted before.
+        if len(tasks) == 1 and not self._submitted and self._state.offer(self._lock, tasks[0]):
+            if self._attend is not None:
+                self._attend(tasks)
+            return True
         if in_main_thread():
             self._submitted.append(tasks)
+            self._state._post(True)
             self.reactor.call_soon(self._take)
         else:
             self._handle(brain.Submit(tasks))
+        if self._attend is not None:
+            self._attend(tasks)
         return True
+
+    def fetch(self, future: _core.FutureCore, timeout: float | None) -> bool:
+        """Wait for a moment where the future's worker puts its value; True if the future is finished by this.
+
+        False, after a while or at once: it is to be waited for in the ordinary way.
+        """
+        if self._pid != os.getpid() or self.reactor.in_thread or self.engine.current_worker() is not None:
+            return False
+        return self._state.fetch(self._lock, future, timeout)
+
+    def warm(self) -> None:
+        """Start all workers now, not when there is work for them.  Does not wait for them."""
+        self.reactor.start()
+        self.engine.prepare()
+        self._tell(brain.Warm())
 
     def _take(self) -> None:
         """Take in all that the main thread has submitted since."""
+        with self._lock:
+            instructions = self._absorb()
+        self._perform(instructions)
+
+    def _absorb(self) -> list[Instruction]:
+        """The same with the lock held: what was submitted before an event is handled before it."""
+        if not self._submitted:
+            return []
+        self._state._post(False)  # first: what is posted from here on says so again
         tasks: list[Task] = []
         while self._submitted:
             tasks += self._submitted.popleft()
-        if tasks:
-            self._handle(brain.Submit(tasks))
+        return self._state.handle(brain.Submit(tasks))
 
     def refusal(self) -> PoolClosed:
         """Why it takes no tasks."""
@@ -122,18 +182,28 @@ class Driver:
             self._handle(brain.Lend(worker, -1))
 
     @property
+    def pace(self) -> float:
+        """Seconds that a task, or an item of a run, takes of late; 0.0: not known.  A glance: without the lock."""
+        return self._state.pace
+
+    @property
+    def owner(self) -> int:
+        """The pid of the process that it belongs to."""
+        return self._pid
+
+    @property
     def closing(self) -> bool:
         """Does it take no more tasks?"""
         return self._state.closing
 
     def cancel(self, tasks: list[Task]) -> bool:
-        """Drop those that have not started; True if all of them have ended, by this or before."""
-        self.drop(tasks)
+        """Drop them, those that run only if `cancel_running`; True if all of them have ended, by this or before."""
+        self.drop(tasks, self.cancel_running)
         return all(task.state == DONE for task in tasks)
 
-    def drop(self, tasks: list[Task]) -> None:
-        """Drop those that have not started."""
-        self._tell(brain.Cancel(tasks))
+    def drop(self, tasks: list[Task], running: bool = False) -> None:
+        """Drop those that have not started; with `running` also those that have, where the engine can."""
+        self._tell(brain.Cancel(tasks, running))
 
     def shutdown(self, cancel: bool = False, kill: bool = False) -> None:
         """Take no more tasks.  Does not wait; `closed` says when all is over."""
@@ -153,25 +223,53 @@ class Driver:
     def retarget(self, workers: int | None = None, starts: int | None = None, replace: bool = False) -> None:
         """The engine has changed its mind about how many workers there should be."""
         self.limit = self._workers or workers or self.engine.default_workers()
-        event = brain.Limit(self.limit, starts, replace, self.engine.batches)
-        if in_main_thread() and self.reactor.running:
-            self.reactor.call_soon(lambda: self._handle(event))
-        else:
+        engine = self.engine
+        event = brain.Limit(self.limit, starts, replace, engine.batches, engine.keep, engine.stoppable)
+
+        def take_in() -> None:
+            with self._lock:
+                if self.plate:
+                    self._state._show(self._name, engine.name, self.limit)
             self._handle(event)
+
+        if in_main_thread() and self.reactor.running:
+            self.reactor.call_soon(take_in)
+        else:
+            take_in()
+
+    def renew(self) -> None:
+        """All its tasks have ended, and it is for somebody else now."""
+        self._tell(brain.Renew())
+        self.engine.renew()
 
     # -- what an engine reports (see engines/base.Listener)
 
     def ready(self, worker: int) -> None:
+        lane = self.engine.lane(worker)
+        with self._lock:
+            record = self._state.workers.get(worker)
+            if record is not None:
+                record.lane = lane
         self._handle(brain.Ready(worker))
 
     def finished(self, worker: int, results: Sequence[Result]) -> None:
         with self._lock:
-            instructions = self._state.handle(brain.Finished(worker, results))
+            instructions = self._absorb()
+            instructions += self._state.handle(brain.Finished(worker, results))
             stock = self._state.stock(worker)
         if instructions:
             self._perform(instructions)
         if stock > 2 * NAP:
             self.reactor.nap = NAP
+
+    def shortcut(self, worker: int) -> tuple[sync.Lock, State, Worker] | None:
+        """With what a worker's own thread may get its next task by itself; see `_core.Seat.run`."""
+        with self._lock:
+            record = self._state.workers.get(worker)
+        return None if record is None else (self._lock, self._state, record)
+
+    def yielded(self, worker: int, seq: int, items: list[Any]) -> None:
+        self._handle(brain.Yielded(worker, seq, items))
 
     def skipped(self, worker: int, seqs: list[int]) -> None:
         self._handle(brain.Skipped(worker, seqs))
@@ -179,22 +277,24 @@ class Driver:
     def spared(self, worker: int, look: Look) -> None:
         self._handle(brain.Spared(worker, *look))
 
-    def ended(self, worker: int, running: int | None, exit: Exit, reason: str) -> None:
-        self._handle(brain.Ended(worker, running, exit, reason))
+    def swollen(self, worker: int) -> None:
+        self._handle(brain.Swollen(worker))
+
+    def ended(self, worker: int, running: int | None, exit: Exit, reason: str | BadStart) -> None:
+        hopeless = isinstance(reason, BadStart) and reason.hopeless
+        self._handle(brain.Ended(worker, running, exit, reason, exit.killed, hopeless))
 
     # -- the loop
 
     def _tell(self, event: Event) -> None:
         """Have an event of the user's handled, and return when it is."""
         if not in_main_thread() or not self.reactor.running:
-            self._take()
             self._handle(event)
             return
         handled = sync.Event()
 
         def handle() -> None:
             try:
-                self._take()
                 self._handle(event)
             finally:
                 handled.set()
@@ -204,7 +304,8 @@ class Driver:
 
     def _handle(self, event: Event) -> None:
         with self._lock:
-            instructions = self._state.handle(event)
+            instructions = self._absorb()
+            instructions += self._state.handle(event)
         if instructions:
             self._perform(instructions)
 
@@ -220,12 +321,44 @@ class Driver:
                     with contextlib.suppress(Exception):
                         self.engine.kill(instruction.worker, None)
 
+    def _kill(self, instruction: brain.KillWorker) -> None:
+        worker, seq = instruction
+        if seq is None or self.reactor.in_thread:
+            self.engine.kill(worker, seq)
+        else:  # it looks at what the worker has sent, and only the reactor may do that
+            self.reactor.call_soon(lambda: self.engine.kill(worker, seq))
+
+    def _judge(self, instruction: brain.Judge) -> None:
+        task, kind, data = instruction
+        again = False
+        try:
+            again = worth_a_retry(task, kind, data)
+        except BaseException:
+            # A filter of the user's that raises: it must be seen; and the task fails with what it has raised itself.
+            sys.excepthook(*sys.exc_info())
+        self._handle(brain.Judged(task, again, kind, data))
+
+    def _hand(self, instruction: brain.Hand) -> None:
+        task, worker, items = instruction
+        if task.sink.hand(items, lambda: self.reactor.call_soon(lambda: self.engine.resume(worker))):
+            self.engine.pause(worker)
+
+    def _delay(self, instruction: brain.Delay) -> None:
+        task, seconds = instruction
+        # Not all at the same moment: what failed together would come back together.
+        self.reactor.call_later(seconds * random.uniform(0.5, 1.0), lambda: self._handle(brain.Due(task)))
+
     def _revoke(self, instruction: brain.Revoke) -> None:
         after = self.engine.revoke(instruction.worker)
         self._handle(brain.Revoked(instruction.worker, after))
 
     def _watch(self, instruction: brain.Watch) -> None:
-        self.reactor.call_later(instruction.seconds, lambda: self._look(instruction.worker))
+        def look() -> None:
+            self._state._watching(-1)
+            self._look(instruction.worker)
+
+        self._state._watching(1)
+        self.reactor.call_later(instruction.seconds, look)
 
     def _look(self, worker: int) -> None:
         self._handle(brain.Looked(worker, *self.engine.look(worker)))
@@ -235,6 +368,8 @@ class Driver:
             if self._finished_once:
                 return
             self._finished_once = True
+        with self._lock:
+            self._state._hide()
         self.engine.close()
         self.reactor.stop()
         self._on_closed(self)
@@ -265,14 +400,17 @@ class Driver:
             known = [t for w in self._state.workers.values() for t in w.assigned.values()]
             while self._submitted:
                 known += self._submitted.popleft()
-            for task in [*known, *self._state.queue]:
+            for task in [*known, *self._state.queue, *self._state.waiting]:
                 if task.state != DONE:
                     task.state = DONE
-                    left.append((task, CANCELLED, None))
+                    how = (PART, task.ended(CANCELLED, None, task.count - task.done)) if task.run else (CANCELLED, None)
+                    left.append((task, *how))
             self._state.queue.clear()
+            self._state.waiting.clear()
             self._state.queued = 0
             self._state.workers.clear()
             self._state.closing = self._state.killing = self._state.closed = True
+            self._state._express = self._state._saturated = self._state._direct = False
         _settle(left)
         self._finish()
 
@@ -299,10 +437,14 @@ class Driver:
         return self._state, rows
 
 
-def _settle(ends: list[tuple[Task, int, Any]]) -> None:
-    for task, kind, data in ends:
-        try:
-            task.sink.deliver(task, kind, data)
-        except BaseException:
-            # A sink of ours does not raise; a user's may.  The others must still get theirs.
-            sys.excepthook(*sys.exc_info())
+def _deliver(task: Task, kind: int, data: Any) -> None:
+    """What `_core.settle` does not do itself."""
+    try:
+        task.sink.deliver(task, kind, data)
+    except BaseException:
+        # A sink of ours does not raise; a user's may.  The others must still get theirs.
+        sys.excepthook(*sys.exc_info())
+
+
+_settle = _core.settle
+_core.hook("deliver", _deliver)

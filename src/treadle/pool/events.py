@@ -33,6 +33,14 @@ class Finished(NamedTuple):
     results: Sequence[Result]
 
 
+class Yielded(NamedTuple):
+    """A task that streams has yielded these, and goes on."""
+
+    worker: int
+    seq: int
+    items: list[Any]
+
+
 class Skipped(NamedTuple):
     """The worker passed over these, because they had been revoked."""
 
@@ -51,11 +59,15 @@ class Revoked(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """The answer to `Watch`: what the worker runs now (None: nothing), and for how many seconds."""
+    """The answer to `Watch`: what the worker runs now (None: nothing), and for how many seconds.
+
+    `memory` is by how many bytes it has grown since that task began; 0 if the task has no limit.
+    """
 
     worker: int
     running: int | None
     seconds: float
+    memory: int = 0
 
 
 class Spared(NamedTuple):
@@ -64,33 +76,79 @@ class Spared(NamedTuple):
     worker: int
     running: int | None
     seconds: float
+    memory: int = 0
 
 
 class Ended(NamedTuple):
-    """A worker is gone; all that it sent has been reported before.  `running` is what it ran when it ended."""
+    """A worker is gone; all that it sent has been reported before.
+
+    `running` is what it ran when it ended; `reason` says why it never got ready, in words or as a `BadStart`; `killed`:
+    something outside has ended it (kill -9, no memory left); `hopeless`: another start would end the same way.
+    """
 
     worker: int
     running: int | None
     exit: Any
-    reason: str = ""
+    reason: Any = ""
+    killed: bool = False
+    hopeless: bool = False
 
 
 class Cancel(NamedTuple):
-    """Somebody no longer wants these.  Tasks that are queued end as CANCELLED; the others go on."""
+    """Somebody no longer wants these.  Tasks that are queued, or wait for a retry, end as CANCELLED.
+
+    With `running`, so do those that a worker has, if it is of a kind that can be killed; the others go on.
+    """
 
     tasks: list[Task]
+    running: bool = False
+
+
+class Judged(NamedTuple):
+    """The answer to `Judge`: is what the attempt raised worth another one?  `kind` and `data` are handed back."""
+
+    task: Task
+    again: bool
+    kind: int
+    data: Any
+
+
+class Due(NamedTuple):
+    """The answer to `Delay`: the back-off has passed."""
+
+    task: Task
+
+
+class Swollen(NamedTuple):
+    """Between two tasks, a worker has more memory than `max_memory_per_worker`."""
+
+    worker: int
+
+
+class Aged(NamedTuple):
+    """The answer to `Doze`: so much time has passed."""
 
 
 class Limit(NamedTuple):
     """From now on: at most `workers` workers, and at most `starts` further tasks given out (None: no limit).
 
-    With `replace`, the workers of today finish what they have and leave.
+    With `replace`, the workers of today finish what they have and leave.  The rest is as in `State`.
     """
 
     workers: int
     starts: int | None = None
     replace: bool = False
     batches: bool = True
+    keep: int = 0
+    stoppable: bool = False
+
+
+class Warm(NamedTuple):
+    """Somebody wants all workers to be there before there is work for them."""
+
+
+class Renew(NamedTuple):
+    """All tasks have ended, and others will come: forget what was learned and counted."""
 
 
 class Lend(NamedTuple):
@@ -107,7 +165,27 @@ class Shutdown(NamedTuple):
     kill: bool = False
 
 
-Event = Submit | Ready | Finished | Skipped | Revoked | Looked | Spared | Ended | Cancel | Limit | Lend | Shutdown
+Event = (
+    Submit
+    | Ready
+    | Finished
+    | Yielded
+    | Skipped
+    | Revoked
+    | Looked
+    | Spared
+    | Ended
+    | Cancel
+    | Judged
+    | Due
+    | Swollen
+    | Aged
+    | Limit
+    | Warm
+    | Renew
+    | Lend
+    | Shutdown
+)
 
 
 # -- instructions -----------------------------------------------------------------------------------------------------
@@ -161,6 +239,35 @@ class Watch(NamedTuple):
     seconds: float
 
 
+class Judge(NamedTuple):
+    """Ask the task's `retry_on` whether what this attempt ended with is worth another one; answer with `Judged`."""
+
+    task: Task
+    kind: int
+    data: Any
+
+
+class Delay(NamedTuple):
+    """Wait about so many seconds before the next attempt; answer with `Due`."""
+
+    task: Task
+    seconds: float
+
+
+class Hand(NamedTuple):
+    """Give these to the task's sink; the task goes on in that worker."""
+
+    task: Task
+    worker: int
+    items: list[Any]
+
+
+class Doze(NamedTuple):
+    """Answer with `Aged` in so many seconds."""
+
+    seconds: float
+
+
 class Settle(NamedTuple):
     """These tasks have ended: (task, kind, data) of each.  It is said once for every task."""
 
@@ -171,4 +278,18 @@ class Close(NamedTuple):
     """Shut down, no task and no worker left: nothing will happen any more."""
 
 
-Instruction = StartWorker | Send | StopWorker | KillWorker | Revoke | Restore | Watch | Settle | Close
+Instruction = (
+    StartWorker
+    | Send
+    | StopWorker
+    | KillWorker
+    | Revoke
+    | Restore
+    | Watch
+    | Judge
+    | Delay
+    | Hand
+    | Doze
+    | Settle
+    | Close
+)

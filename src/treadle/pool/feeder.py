@@ -5,32 +5,42 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from .._native import _core
 from ..errors import TaskNotPicklable
 from .decision import Decision
 from .inbox import Inbox, Slot
-from .task import DONE, RAISED, Call, Task
-from .window import Window
+from .options import DEFAULT, TaskOptions
+from .task import DONE, Call, Task
+from .task import RAISED as TASK_RAISED
 
 if TYPE_CHECKING:
     from .driver import Driver
     from .stats import PoolStats
 
 OnError = Literal["raise", "return", "skip"]
+RUN_SECONDS = 0.0005  # of work in one run, about; more gains nothing, and would be more to take back
+RUN_OVERHEAD = 4e-7  # seconds that an item needs in a worker beside its call
+RUN_ITEMS = 512  # at most
+RUN_LEAST = 4  # with fewer items it is not worth while
+RUN_PARTS = 4  # runs that each worker may have in the window
 PATIENCE = 0.001  # seconds a source may take for an item before what it gave so far is submitted
+
+# Why `Feeder.feed` stops; see `_core.feed`.
+FED, EXHAUSTED, SLOW, NEEDS_PICKLE, RAISED = 0, 1, 2, 3, 4
 
 
 class MapOptions(NamedTuple):
     """How a map runs; see `treadle.map`."""
 
     ordered: bool = True
-    timeout: float | None = None
-    retries: int = 0
     on_error: OnError = "raise"
     buffer: int | None = None
     progress: bool = False
     prefetch: bool = False
+    task: TaskOptions = DEFAULT
 
 
 class Owner(Protocol):
@@ -46,21 +56,78 @@ class Owner(Protocol):
 class Feeder:
     """Turns inputs into tasks and submits them: what the iterators for threads and for asyncio have in common."""
 
-    def __init__(self, fn: Callable[..., Any], options: MapOptions, owner: Owner, workers: int) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        options: MapOptions,
+        owner: Owner,
+        workers: int,
+        context: Context | None,
+    ) -> None:
         self.fn = fn
         self.options = options
         self.owner = owner
-        self.inbox = Inbox(Window(workers, options.buffer), options.ordered)
+        self.inbox = Inbox(workers * owner.driver.reach, options.buffer, options.ordered)
+        self._workers = workers
+        self.run = 1  # how many items have travelled together of late, at most
         self._index = 0
-        self._memo: dict[str, Any] = {}
+        # Every call of the map has the context that there was when the map was asked for.
+        self._memo: dict[str, Any] = {"context": context}
         self._batch: list[Task] = []
         self._bad: list[tuple[Slot, Task, BaseException]] = []
         self._slots: list[Slot] = []
         self._size = 0
-        self.done = 0
+        self._done = 0
         self.failed = 0
-        # Submitted and not read, for `drop`.  In a map that is read to its end it holds the window, no more.
-        self._open: dict[int, Task] = {}
+
+    def feed(self, source: Iterator[tuple[Any, ...]], most: int, until: float) -> tuple[int, int, Any]:
+        """Make tasks of up to `most` inputs, to be submitted with the next `flush`; how many, and why no more.
+
+        Of several only until that time, and only where all is as simple as can be.
+        """
+        engine, plain = self.owner.driver.engine, self.options.task is DEFAULT
+        model = engine.model(self._memo) if plain else None
+        if model is None:
+            try:
+                self.offer(next(source))
+            except StopIteration:
+                return 0, EXHAUSTED, None
+            except Exception as error:
+                return 0, RAISED, error
+            return 1, FED, None
+        function, context, variables, pack, runs = model
+        run = self.run = self._run() if runs else 1
+        tasks, slots, count, size, end, rest = _core.feed(
+            self.inbox,
+            Slot,
+            source,
+            self.fn,
+            function,
+            context,
+            pack,
+            self._index,
+            most,
+            int(until * 1e9),
+            run,
+            variables,
+        )
+        self._batch += tasks
+        self._slots += slots
+        self._size += size
+        self._index += count
+        if end != NEEDS_PICKLE:
+            return count, end, rest
+        self.offer(rest)
+        return count + 1, FED, None
+
+    def _run(self) -> int:
+        """How many items may travel together: so many as take a moment, and a small part of the window."""
+        inbox = self.inbox
+        pace = inbox.pace or self.owner.driver.pace
+        if not pace:
+            return 1
+        run = min(RUN_ITEMS, int(RUN_SECONDS / (pace + RUN_OVERHEAD)), inbox.limit // (RUN_PARTS * self._workers))
+        return run if run >= RUN_LEAST else 1
 
     def offer(self, args: tuple[Any, ...]) -> None:
         """Make a task of one input, to be submitted with the next `flush`."""
@@ -70,7 +137,7 @@ class Feeder:
             call = self.owner.driver.engine.encode(self.fn, args, None, self._memo)
         except TaskNotPicklable as error:
             call, trouble = Call(self.fn, args, None), error
-        task = slot.task = Task(call, slot, self._index, self.options.timeout, self.options.retries)
+        task = slot.task = Task(call, slot, self._index, self.options.task)
         if trouble is None:
             self._batch.append(task)
             slot.size = len(call.payload or b"")
@@ -87,29 +154,27 @@ class Feeder:
         batch, bad, slots, size = self._batch, self._bad, self._slots, self._size
         self._batch, self._bad, self._slots, self._size = [], [], [], 0
         self.inbox.add(slots, size)
-        for task in batch:
-            assert task.index is not None
-            self._open[task.index] = task
         if batch and not self.owner.driver.submit(batch):
             raise self.owner.driver.refusal()
         for slot, task, error in bad:
-            self.inbox.deliver(slot, RAISED, error)
+            slot.deliver(task, TASK_RAISED, error)
             task.state = DONE
 
-    def read(self, slot: Slot) -> None:
-        """The slot was taken from the inbox."""
-        self._open.pop(slot.index, None)
+    @property
+    def done(self) -> int:
+        """How many values were read."""
+        return self._done + self.inbox.returned
 
     def count(self, ok: bool) -> None:
         """One more was read, and this is how it went."""
         if ok:
-            self.done += 1
+            self._done += 1
         else:
             self.failed += 1
 
     def unread(self) -> list[Task]:
         """The tasks that were submitted and not read."""
-        return list(self._open.values())
+        return self.inbox.open_tasks()
 
 
 def source(iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:

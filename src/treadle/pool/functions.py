@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import threading
 import types
@@ -149,12 +150,18 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def _importable(value: Any) -> bool:
-    return value.__module__ not in ("__main__", "__mp_main__", None) and "<" not in value.__qualname__
+    return importable_module(value.__module__) and "<" not in value.__qualname__
+
+
+def importable_module(name: str | None) -> bool:
+    """Is it one that another process can import?"""
+    return name not in ("__main__", "__mp_main__", None)
 
 
 _CONSTANT = (
     type(None), bool, int, float, complex, str, bytes, range, _Unbound, type(Ellipsis),
     types.ModuleType, types.BuiltinFunctionType, types.FunctionType, types.CodeType, type,
+    contextvars.ContextVar,
 )  # fmt: skip
 
 

@@ -3,55 +3,36 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable
+import logging
 from typing import TYPE_CHECKING, Any
 
-from ..sync import Condition, Lock
+from .._native import _core
 from .results import resolve
 from .task import ASSIGNED, CANCELLED, Task
+from .unread import unread
 from .waits import wait
+from .watchdog import watchdog
 
 if TYPE_CHECKING:
     from .driver import Driver
 
-_FINISHED = "FINISHED"
+logger = logging.getLogger("concurrent.futures")  # as the standard library's futures do
+
 _ENDED = ("FINISHED", "CANCELLED", "CANCELLED_AND_NOTIFIED")
 
-# Guards, for every future: the making of `_condition`, and the finishing of a future that has none.
-_light = Lock()
 
-
-class Future(concurrent.futures.Future[Any]):
+class Future(_core.FutureCore, concurrent.futures.Future[Any]):
     """The result of a `submit`, with the interface and the meaning of the standard library's.
 
     The standard future makes a lock and a condition at once, which costs more than a small task.  This one makes them
-    when somebody first waits, or adds a callback.  Thread-safe.
+    when somebody first waits, or adds a callback; until then it is finished in C, see `_native/future_object.c`.
+    Thread-safe.
     """
 
-    def __init__(self, driver: Driver) -> None:
-        # Instead of the inherited __init__: the same fields, but for the condition.
-        self._made: Condition | None = None
-        self._state = "PENDING"
-        self._result: Any = None
-        self._exception: BaseException | None = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[Any], Any]] = []
-        self._driver = driver
-        self._task: Task | None = None
+    __slots__ = ()
 
-    @property
-    def _condition(self) -> Condition:  # type: ignore[override]
-        made = self._made
-        if made is None:
-            with _light:
-                made = self._made
-                if made is None:
-                    made = self._made = Condition()
-        return made
-
-    def attach(self, task: Task) -> None:
-        """It is this task that the future stands for."""
-        self._task = task
+    _driver: Driver
+    _task: Task | None
 
     def deliver(self, task: Task, kind: int, data: Any) -> None:
         """The task has ended (see `task.Sink`)."""
@@ -61,34 +42,36 @@ class Future(concurrent.futures.Future[Any]):
             self.set_running_or_notify_cancel()
             return
         ok, value = resolve(task, kind, data)
-        with _light:
-            if self._made is None:
-                # Nobody waits and nobody has a callback: both would have made the condition.
-                if ok:
-                    self._result = value
-                else:
-                    self._exception = value
-                self._state = _FINISHED
-                return
         if ok:
             self.set_result(value)
         else:
-            self.set_exception(value)
+            self.fail(value)
 
-    def result(self, timeout: float | None = None) -> Any:
-        """The value that the call returned; waits for it at most `timeout` seconds.
+    def fail(self, error: BaseException) -> None:
+        """It ends with this exception.  If nobody ever looks at it, it is logged."""
+        if self._fail(error):
+            unread.add(self)
+        else:
+            self.set_exception(error)
 
-        Raises what the call raised, `CancelledError` if it was cancelled, `TimeoutError` if it is not done in time.
-        """
-        if self._state == _FINISHED and self._exception is None:
+    def _invoke_callbacks(self) -> None:
+        for callback in self._done_callbacks:
+            try:
+                watchdog.call(callback, self)
+            except Exception:
+                logger.exception("exception calling callback %r for %r", callback, self)
+
+    def _wait_result(self, timeout: float | None = None) -> Any:
+        """`result` where it is not simply there."""
+        if self._driver.fetch(self, timeout):
             return self._result
         self._wait(timeout)
-        return super().result(0)
+        return concurrent.futures.Future.result(self, 0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the call raised, or None; waits for it as `result` does."""
         self._wait(timeout)
-        return super().exception(0)
+        return concurrent.futures.Future.exception(self, 0)
 
     def _wait(self, timeout: float | None) -> None:
         if self._state in _ENDED:
@@ -98,16 +81,33 @@ class Future(concurrent.futures.Future[Any]):
 
     def _sleep(self, seconds: float | None) -> bool:
         with self._condition:
-            return self._condition.wait_for(lambda: self._state in _ENDED, seconds)
+            return bool(self._condition.wait_for(lambda: self._state in _ENDED, seconds))
 
     def cancel(self) -> bool:
-        """Cancel the call if it has not been given to a worker; True if it will never run."""
+        """Cancel the call; True if its result will never come.
+
+        A call that a worker process runs already is ended: the process is killed, what else it was given moves on.  One
+        that a thread runs can't be ended, and False is returned.
+        """
         task = self._task
-        if isinstance(task, Task):
+        if task is not None:
             self._driver.cancel([task])
         return self.cancelled()
+
+    # Asked without the condition: that would be to look at it (see `unread`).
+
+    def done(self) -> bool:
+        """Has the call ended, or been cancelled?"""
+        return self._state in _ENDED
+
+    def cancelled(self) -> bool:
+        """Was the call cancelled, so that it will never run?"""
+        return self._state in _ENDED[1:]
 
     def running(self) -> bool:
         """Has the call been given to a worker, and not ended?"""
         task = self._task
-        return isinstance(task, Task) and task.state == ASSIGNED
+        return task is not None and bool(task.state == ASSIGNED)
+
+
+_core.hook("future_class", Future)

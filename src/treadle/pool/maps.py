@@ -9,15 +9,22 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._native import _core
 from ..errors import PoolClosed
 from ..sync import Semaphore
+from . import contexts
 from .decision import Decision
-from .feeder import PATIENCE, Feeder, MapOptions, Owner, length, publishable, source
-from .inbox import Outcome, Slot, outcome
+from .feeder import EXHAUSTED, PATIENCE, RAISED, Feeder, MapOptions, Owner, length, publishable, source
+from .inbox import Outcome, Slot
+from .task import Task
 from .waits import wait
 
 if TYPE_CHECKING:
     from .stats import PoolStats
+
+
+Result = tuple[Task, bool, Any]  # of whom, and how it has ended: (True, value) or (False, exception)
+SLOW_SECONDS = 2e-5  # a source that takes longer for an item is slow
 
 
 class _FeedThread(threading.Thread):
@@ -35,7 +42,7 @@ class _FeedThread(threading.Thread):
             iterator.feed_ahead(self._feeder, self.room)
 
 
-class MapIterator(Iterator[Any]):
+class MapIterator(_core.Reader, Iterator[Any]):
     """The results of a map, as they are asked for.
 
     Nothing runs before the first `next`.  Iterate it from one thread at a time.  Leaving it early (`close`, a `with`
@@ -44,7 +51,7 @@ class MapIterator(Iterator[Any]):
 
     def __init__(
         self,
-        open_owner: Callable[[], tuple[Owner, bool, int]],
+        open_owner: Callable[[], tuple[Owner, Callable[[], None] | None, int]],
         fn: Callable[..., Any],
         iterables: tuple[Iterable[Any], ...],
         options: MapOptions,
@@ -54,29 +61,28 @@ class MapIterator(Iterator[Any]):
         self._source = source(iterables)
         self._total = length(iterables) if options.progress else None
         self._options = options
+        self._context = contexts.current()
         self._feeder: Feeder | None = None
         self._owner: Owner | None = None
         self._owned = False  # is the pool this map's own?
+        self._leave: Callable[[], None] | None = None  # gives it back
         self._exhausted = False  # the source has no more
         self._trouble: BaseException | None = None  # raised by the source; raised again after what came before it
         self._closed = False
         self._arrived = Semaphore(0)
-        self._until_feed = 0  # results to hand out before the next look at the window
-        self._slow = False  # did the source make us wait for the last item?
+        self.until_feed = 0  # Invariant: 0 when it is closed.  Results to hand out before the next look at the window
+        self._slow = 0  # how often in a row the source has made us wait for an item
         self._thread: _FeedThread | None = None
         self._bar: Any = None
 
-    def __iter__(self) -> MapIterator:
-        return self
-
-    def __next__(self) -> Any:
+    def read_on(self) -> Any:
+        """The next result, however it has ended; what `next` calls when there is no plain value to hand out at once."""
         on_error = self._options.on_error
         while True:
-            slot = self._next()
-            if slot is None:
+            result = self._next()
+            if result is None:
                 raise StopIteration
-            ok, value = slot.resolve()
-            self._seen(ok)
+            _, ok, value = result
             if ok or on_error == "return":
                 return value
             if on_error == "raise":
@@ -86,22 +92,22 @@ class MapIterator(Iterator[Any]):
     def outcomes(self) -> Iterator[Outcome]:
         """The same iteration, as `Outcome`s: for those who want to tell an error from an exception that was returned.
 
-        `on_error` does not matter here.
+        `on_error` does not matter here.  Of a map that streams there is one for each value, with the index of the input
+        that it is of.
         """
-        while (slot := self._next()) is not None:
-            ok, value = slot.resolve()
-            self._seen(ok)
-            yield outcome(slot, ok, value)
+        while (result := self._next()) is not None:
+            task, ok, value = result
+            assert task.index is not None
+            yield Outcome(task.index, task.item, ok, value if ok else None, None if ok else value)
 
-    def _next(self) -> Slot | None:
+    def _next(self) -> Result | None:
+        """The next result; None, after all has been given back, at the end."""
         if self._closed:
             return None
         try:
-            feeder = self._feeder or self._open()
-            slot = self._next_slot(feeder)
-            if slot is not None:
-                feeder.read(slot)
-                return slot
+            result = self._next_result()
+            if result is not None:
+                return result
         except BaseException:
             self.close()
             raise
@@ -110,6 +116,16 @@ class MapIterator(Iterator[Any]):
         if trouble is not None:
             raise trouble
         return None
+
+    def _next_result(self) -> Result | None:
+        feeder = self._feeder or self._open()
+        slot = self._next_slot(feeder)
+        if slot is None:
+            return None
+        task = slot.task
+        ok, value = slot.resolve()
+        self._seen(ok)
+        return task, ok, value
 
     def _seen(self, ok: bool) -> None:
         feeder = self._feeder
@@ -120,12 +136,15 @@ class MapIterator(Iterator[Any]):
             self._bar.update(feeder.done, feeder.failed, str(chosen) if chosen else None)
 
     def _open(self) -> Feeder:
-        self._owner, self._owned, workers = self._open_owner()
-        self._feeder = Feeder(self._fn, self._options, self._owner, workers)
+        self._owner, self._leave, workers = self._open_owner()
+        self._owned = self._leave is not None
+        self._feeder = Feeder(self._fn, self._options, self._owner, workers, self._context)
         if self._options.progress:
             from ..progress import Progress
 
             self._bar = Progress(self._total, getattr(self._fn, "__name__", "map"))
+        else:
+            self.read_from(self._feeder.inbox)
         if self._options.prefetch:
             self._thread = _FeedThread(weakref.ref(self), self._feeder)
             self._thread.start()
@@ -135,9 +154,11 @@ class MapIterator(Iterator[Any]):
         inbox = feeder.inbox
         while True:
             # What is there comes first if the source is slow: it may take its time for the next item.
-            if self._until_feed > 0 or (self._slow and inbox.has_next()):
-                self._until_feed -= 1
-                slot = inbox.take()
+            if self._slow > 1 and inbox.has_next():
+                self.until_feed = inbox.limit
+            if self.until_feed > 0:
+                self.until_feed -= 1
+                slot: Slot | None = inbox.take()
                 if slot is not None:
                     return slot
             if self._thread is None:
@@ -159,17 +180,18 @@ class MapIterator(Iterator[Any]):
         inbox = feeder.inbox
         wanted = 0 if self._exhausted else inbox.wants()
         # It costs something to ask; a large window need not be asked for each result.
-        self._until_feed = inbox.window.limit // 32
+        self.until_feed = inbox.limit // 16
         if not wanted:
             return
         try:
             patient_until = time.monotonic() + PATIENCE
-            for _ in range(wanted):
-                if not self._pull(feeder):
-                    break
-                now = time.monotonic()
+            while wanted > 0 and not self._exhausted:
                 # While workers have nothing to do, each item is worth a submit; so it is when the source is slow.
-                self._slow = now > patient_until
+                count = self._pull(feeder, min(wanted, feeder.run) if inbox.starving else wanted, patient_until)
+                wanted -= count
+                now = time.monotonic()
+                # (Many items may take that long together.)
+                self._slow = self._slow + 1 if now > patient_until + count * SLOW_SECONDS else 0
                 if self._slow or inbox.starving:
                     feeder.flush()
                     if self._slow and inbox.has_next():
@@ -178,24 +200,20 @@ class MapIterator(Iterator[Any]):
         finally:
             feeder.flush()
 
-    def _pull(self, feeder: Feeder) -> bool:
-        """Take one item from the source; False if there is none."""
-        try:
-            args = next(self._source)
-        except StopIteration:
+    def _pull(self, feeder: Feeder, most: int = 1, until: float = 0.0) -> int:
+        """Take items from the source, at least one if it has any; how many."""
+        count, end, rest = feeder.feed(self._source, most, until)
+        if end == EXHAUSTED:
             self._exhausted = True
-            return False
-        except Exception as error:
-            self._trouble, self._exhausted = error, True
-            return False
-        feeder.offer(args)
-        return True
+        elif end == RAISED:
+            self._trouble, self._exhausted = rest, True
+        return count
 
     def feed_ahead(self, feeder: Feeder, room: Semaphore) -> None:
         """The same in a thread of its own (`prefetch`): each item is submitted as soon as the source gives it."""
         inbox = feeder.inbox
         while not self._closed and not self._exhausted:
-            if inbox.wants(reader=False):
+            if inbox.wants():
                 self._pull(feeder)
                 try:
                     feeder.flush()
@@ -221,6 +239,7 @@ class MapIterator(Iterator[Any]):
         if self._closed:
             return
         self._closed = True
+        self.until_feed = 0
         if self._thread is not None:
             self._thread.room.release()
         owner, feeder = self._owner, self._feeder
@@ -230,28 +249,31 @@ class MapIterator(Iterator[Any]):
             owner.driver.terminate()
         elif feeder is not None:
             owner.driver.drop(feeder.unread())
-        self._close_bar()
+        self._close_extras()
 
     def _finish(self) -> None:
-        """All is read: let a pool of its own leave in peace."""
+        """All is read: give a pool of its own back."""
         if self._closed:
             return
         owner = self._owner if self._owned else None
         try:
             self._closed = True
-            if owner is not None:
-                owner.driver.shutdown()
-                owner.driver.wait_closed()
+            if self._leave is not None:
+                self._leave()
         except BaseException:  # Ctrl-C: nobody else will ever end it
             if owner is not None:
                 owner.driver.terminate()
             raise
-        self._close_bar()
+        self._close_extras()
 
-    def _close_bar(self) -> None:
+    def _close_extras(self) -> None:
+        """The progress display and the trace, if it has them."""
         if self._bar is not None:
             bar, self._bar = self._bar, None
             bar.close()
+        recorder = getattr(self._owner, "recorder", None)
+        if recorder is not None:
+            recorder.finish()
 
     def __enter__(self) -> Self:
         return self

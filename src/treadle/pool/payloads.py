@@ -1,18 +1,26 @@
 """Functions, arguments and results as bytes.
 
-Most of what people send is plain: the fast C pickler does it in about a microsecond.  What that can't do (lambdas,
-closures) and what it would do wrongly (things of ``__main__``, which it pickles by name although a worker's
+Most of what people send is small and plain: the core's codec does that in a fraction of a microsecond
+(`_native/payload_object.c`; the first byte says which it is).  The rest the C pickler does.  What that can't do
+(lambdas, closures) and what it would do wrongly (things of ``__main__``, which it pickles by name although a worker's
 ``__main__`` is another module) goes through cloudpickle, by value.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
-from typing import Any
+import threading
+import uuid
+from collections import ChainMap
+from collections.abc import Callable
+from contextvars import Context, ContextVar
+from typing import Any, ClassVar, overload
 
 import cloudpickle
 
+from .._native import _core
 from ..errors import TaskNotPicklable, shorten
 
 PROTOCOL = 5
@@ -22,11 +30,9 @@ _MAIN = b"_main__"  # the end of "__main__", and of "__mp_main__", its name in a
 # The modules that the program wants pickled by value.  cloudpickle's public function copies the set at each call.
 _by_value_modules: set[str] = cloudpickle.cloudpickle._PICKLE_BY_VALUE_MODULES
 
-loads = pickle.loads
 
-
-def dumps(value: Any) -> bytes:
-    """Pickle a value so that any worker, or its parent, can load it.  Raises whatever pickling it raises."""
+def _pack(value: Any) -> bytes:
+    """Pickle what the codec does not take."""
     try:
         data = pickle.dumps(value, PROTOCOL)
     except Exception:
@@ -37,12 +43,119 @@ def dumps(value: Any) -> bytes:
     return data
 
 
-def _by_value(value: Any) -> bytes:
+# dumps(value): bytes that any worker, or its parent, can load.  Raises whatever pickling it raises.
+dumps: Callable[[Any], bytes] = _core.payload_dumps
+# loads(data): the counterpart.  Raises whatever loading it raises.
+loads: Callable[[Any], Any] = _core.payload_loads
+# Buffers of at least so many bytes are not copied into a pickle that goes to a store.
+APART_BYTES = 128 << 10
+
+
+def _pack_apart(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """As `_pack`, with the large buffers beside the pickle."""
+    buffers: list[pickle.PickleBuffer] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        """Shall the pickle itself have it?"""
+        try:
+            large = buffer.raw().nbytes >= APART_BYTES
+        except BufferError:  # not contiguous
+            return True
+        if large:
+            buffers.append(buffer)
+        return not large
+
+    try:
+        data = pickle.dumps(value, PROTOCOL, buffer_callback=keep)
+    except Exception:
+        data = b""
+    if not data or _MAIN in data or _by_value_modules:
+        buffers.clear()
+        data = _by_value(value, keep)
+    return data, buffers
+
+
+def _load_apart(data: Any, buffers: Any = None) -> Any:
+    return pickle.loads(data, buffers=buffers)
+
+
+_core.hook("pack", _pack)
+_core.hook("unpack", pickle.loads)
+_core.hook("pack_apart", _pack_apart)
+_core.hook("loads", _load_apart)
+
+
+class _Policy(threading.local):
+    """How things of the main module are pickled in this thread, if not by value."""
+
+    dumps: Callable[[Any], bytes] | None = None
+
+
+policy = _Policy()
+results_policy: Callable[[Any], bytes] | None = None  # the same for a whole worker process: for what it sends back
+
+
+def _by_value(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    dumps = policy.dumps or results_policy
+    return by_value(value, keep) if dumps is None else dumps(value)
+
+
+def by_value(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    """Pickle things of the main module with all that they are made of; without the buffers that are not to be kept."""
     main = sys.modules.get("__mp_main__")
     if main is not None and main.__name__ not in cloudpickle.list_registry_pickle_by_value():
         cloudpickle.register_pickle_by_value(main)  # a child of multiprocessing: its __main__ under another name
-    data: bytes = cloudpickle.dumps(value, PROTOCOL)
-    return data
+    with io.BytesIO() as file:
+        _Pickler(file, PROTOCOL, buffer_callback=keep).dump(value)
+        return file.getvalue()
+
+
+def reduce_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
+    """How a context variable travels with a function that refers to it."""
+    return variable_of_token, (token_of(variable), variable.name, *_default(variable))
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle, and context variables: a function that travels by value may refer to one."""
+
+    dispatch_table: ClassVar[Any] = ChainMap({ContextVar: reduce_variable}, cloudpickle.Pickler.dispatch_table)
+
+
+# Kinds of values that can't change.
+PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+# Variables that have been pickled by value, or came that way, and the names that tell them apart everywhere.  Both only
+# grow, each by operations that are atomic: context variables are made once and are never collected by anybody.
+_tokens: dict[ContextVar[Any], str] = {}
+_variables: dict[str, ContextVar[Any]] = {}
+
+
+def token_of(variable: ContextVar[Any]) -> str:
+    """A name for a context variable that has no home in a module."""
+    token = _tokens.get(variable)
+    if token is None:
+        token = _tokens.setdefault(variable, uuid.uuid4().hex)
+        _variables[token] = variable
+    return token
+
+
+def variable_of_token(token: str, name: str, *default: Any) -> ContextVar[Any]:
+    """The one that stands for it here: the same one each time."""
+    variable = _variables.get(token)
+    if variable is None:
+        made: ContextVar[Any] = ContextVar(name, default=default[0]) if default else ContextVar(name)
+        variable = _variables.setdefault(token, made)
+        _tokens[variable] = token
+    return variable
+
+
+def _default(variable: ContextVar[Any]) -> tuple[Any, ...]:
+    try:
+        default = Context().run(variable.get)
+        dumps(default)
+    except Exception:  # there is none, or it can't travel
+        return ()
+    return (default,)
 
 
 def by_name(blob: bytes) -> bool:
@@ -50,17 +163,26 @@ def by_name(blob: bytes) -> bool:
     return b"cloudpickle" not in blob
 
 
-def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bytes:
+# Bytes, or for what is large and goes through a store, where it lies there.
+Payload = bytes | _core.Parcel
+
+
+@overload
+def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bytes: ...
+@overload
+def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any] | None, store: _core.Store | None) -> Payload: ...
+def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any] | None, store: _core.Store | None = None) -> Payload:
     """Pickle a call's arguments.  Raises `TaskNotPicklable`, which names the argument at fault."""
     try:
         # A bare tuple is a call without keywords; a list of two is one with.
-        return dumps([args, kwargs] if kwargs else args)
+        value = [args, kwargs] if kwargs else args
+        return dumps(value) if store is None else store.dumps(value)
     except Exception as error:
         where = _culprit(args, kwargs or {})
         raise TaskNotPicklable(f"{where} can't be pickled: {describe(error)}") from error
 
 
-def decode_arguments(blob: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def decode_arguments(blob: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The counterpart of `encode_arguments`.  Raises whatever loading raises."""
     value = loads(blob)
     if type(value) is tuple:

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import itertools
+import os
 from collections.abc import AsyncIterable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from .._native import _core
 from ..errors import TaskNotPicklable
-from . import registry, stats
-from .amaps import AsyncMapIterator
+from . import catalog, registry, stats, warm
 from .decision import Decision
 from .driver import Driver
 from .engines.auto import AutoEngine
 from .engines.base import Engine
 from .engines.processes import ProcessEngine
-from .engines.threads import ThreadEngine
+from .engines.threads import ThreadEngine, refuse_in_threads
 from .failures import describe_task
 from .feeder import MapOptions, OnError
 from .future import Future
 from .launch.base import START_METHODS
 from .maps import MapIterator
+from .options import (
+    DEFAULT,
+    PLAIN,
+    START_SECONDS,
+    PoolOptions,
+    RetryOn,
+    TaskOptions,
+    pool_options,
+    task_options,
+)
 from .reactor import Reactor
+from .streams import StreamIterator
 from .task import Call, Task
 
-EngineName = Literal["auto", "threads", "processes"]
+if TYPE_CHECKING:  # asyncio takes as long to import as the rest of a pool: only who uses it shall wait for it
+    import asyncio
+
+    from ..recording import Recorder
+    from .amaps import AsyncMapIterator
+    from .engines.guest import Engine as PublicEngine
+
+EngineName = Literal["auto", "threads", "processes", "interpreters", "inline", "dask", "ray"]
 StartMethod = Literal["forkserver", "spawn", "fork"]
-ENGINES = ("auto", "threads", "processes")
 ON_ERROR = ("raise", "return", "skip")
+# The options that may be given for each task.
+TASK_OPTIONS = ("timeout", "retries", "backoff", "retry_on", "priority", "memory_limit")
+# What a task may need beside a worker, on engines that give that out.
+RESOURCES = ("num_cpus", "num_gpus", "memory")
 
 _names = itertools.count(1)
 
@@ -38,21 +59,62 @@ class Pool(concurrent.futures.Executor):
     """Workers that run functions: an `Executor` that survives what its tasks do.
 
     `workers` is how many tasks may run at once (default: as many as the engine finds sensible).  `engine` is
-    ``"threads"`` for work that waits, ``"processes"`` for work that computes or may crash, or ``"auto"``: run the
-    first calls for real, measure them, and choose.  `start_method` says how processes are made: ``"forkserver"``
+    ``"threads"`` for work that waits, ``"processes"`` for work that computes or may crash, ``"interpreters"`` for work
+    that computes, in this process (Python 3.14 and newer), or ``"auto"``: run the first calls for real, measure them,
+    and choose.  ``"inline"`` runs each call in the thread that asks for it, for a debugger; ``"dask"`` and ``"ray"``
+    run them on the cluster at `address` (of Dask's scheduler, or a `Client`; of Ray, or ``"auto"``), or on one of their
+    own on this machine.  An engine of your own is given as an object, see `treadle.engines`.
+
+    `start_method` says how processes are made: ``"forkserver"``
     (default), ``"spawn"`` or ``"fork"``.
 
     Workers start when there is work for them.  Leaving the `with` block, or the program, finishes the work; Ctrl-C
     ends it.  Every method may be called from any thread, but not from another process.
 
-    Raises ValueError for a number of workers below 1, an unknown engine or an unknown start method.
+    `initializer(*initargs)` runs once in each worker, before its first task.  Where it raises, ends the process or
+    takes longer than `start_timeout` seconds, so that no worker comes up, tasks that wait fail with `WorkerStartError`;
+    what it raised is the ``__cause__``.  Later tasks try again.
+
+    A worker leaves, and another one comes when there is work for it, after `max_tasks_per_worker` tasks, when it has
+    more than `max_memory_per_worker` bytes in use after a task (processes), or after `idle_timeout` seconds without
+    work (None: never; default: 60, or never where there is an `initializer`).  Threads keep one that is idle.
+    `max_memory_per_worker` counts memory that the process has for itself: resident, not in files or shared memory.
+
+    `trace` is a file: what every thread and process of the program runs and waits for while the pool lives is written
+    there, for Perfetto or ``treadle trace FILE --html OUT``, when `shutdown` has waited for the end, else at the end of
+    the program.  OSError where that is not possible, ValueError where it is a file of another kind.
+
+    Raises ValueError for a number of workers below 1, an unknown engine or an unknown start method, or an option that
+    the engine can't keep; `TaskNotPicklable` for an `initializer` that can't travel to a process.
     """
 
+    _recorder: Recorder | None = None  # a `multiprocessing.Pool`, which makes its driver itself, has none
+
     def __init__(
-        self, workers: int | None = None, engine: EngineName = "auto", *, start_method: StartMethod | None = None
+        self,
+        workers: int | None = None,
+        engine: EngineName | str | PublicEngine = "auto",
+        *,
+        address: Any = None,
+        start_method: StartMethod | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        max_tasks_per_worker: int | None = None,
+        max_memory_per_worker: int | None = None,
+        idle_timeout: float | Literal["auto"] | None = "auto",
+        start_timeout: float | None = START_SECONDS,
+        trace: str | os.PathLike[str] | None = None,
     ) -> None:
-        check_pool(workers, engine, start_method)
-        self._driver = open_driver(workers, engine, start_method, finish=True)
+        check_pool(workers, engine, start_method, address)
+        options = pool_options(
+            initializer, initargs, max_tasks_per_worker, max_memory_per_worker, idle_timeout, start_timeout
+        )
+        self._recorder = _record(trace)
+        try:
+            self._driver = open_driver(workers, engine, start_method, True, options, self._recorder, address)
+        except BaseException:
+            self._end_trace()
+            raise
 
     # -- submitting
 
@@ -62,35 +124,39 @@ class Pool(concurrent.futures.Executor):
         All keywords are the function's own; for a time-out or retries use `options`.  Raises `PoolClosed` after
         `shutdown`, TypeError if `fn` can't be called.  What can't be pickled is reported by the future.
         """
-        return self._submit(fn, args, kwargs, None, 0)
+        return self._submit(fn, args, kwargs, DEFAULT)
 
     def _submit(
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        timeout: float | None,
-        retries: int,
+        options: TaskOptions,
     ) -> Future:
         if not callable(fn):
             raise TypeError(f"the function must be callable, not {fn!r}")
         driver = self._driver
-        future = Future(driver)
+        self._accept(options)
         try:
             call = driver.engine.encode(fn, args, kwargs, None)
         except TaskNotPicklable as error:
             if driver.closing:
                 raise driver.refusal()
-            future.set_exception(describe_task(error, Task(Call(fn, args, kwargs), future)))
+            future = Future(driver)
+            # Without its traceback: this frame holds the future.  Its cause has what matters.
+            future.fail(describe_task(error.with_traceback(None), Task(Call(fn, args, kwargs), future)))
             return future
-        task = Task(call, future, None, timeout, retries)
-        future.attach(task)
+        future = _core.future_made(Future, driver, call, options)
+        task = future._task
+        assert task is not None
         if not driver.submit([task]):
             raise driver.refusal()
         return future
 
     def asubmit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
         """The same for asyncio: ``result = await pool.asubmit(fn, x)``.  Needs a running event loop."""
+        import asyncio
+
         return asyncio.wrap_future(self.submit(fn, *args, **kwargs))
 
     def map(
@@ -98,40 +164,106 @@ class Pool(concurrent.futures.Executor):
         fn: Callable[..., Any],
         *iterables: Iterable[Any],
         timeout: float | None = None,
+        retries: int = 0,
+        backoff: float = 0.0,
+        retry_on: RetryOn | None = None,
+        priority: int = 0,
+        memory_limit: int | None = None,
         chunksize: int = 1,
         ordered: bool = True,
-        retries: int = 0,
         on_error: OnError = "raise",
         progress: bool = False,
         buffer: int | None = None,
         prefetch: bool = False,
+        stream: bool = False,
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        memory: float | None = None,
     ) -> MapIterator:
         """As `treadle.map`, on this pool.  `chunksize` is accepted and ignored: batches adapt by themselves."""
-        options = check_map(fn, ordered, timeout, retries, on_error, progress, buffer, prefetch)
-        return MapIterator(lambda: (self, False, self._driver.limit), fn, iterables, options)
+        resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory}
+        task = task_options(timeout, retries, backoff, retry_on, priority, memory_limit, stream, resources)
+        options = check_map(fn, ordered, task, on_error, progress, buffer, prefetch)
+        self._accept(task)
+        if self._driver.engine.name == "inline":
+            options = _one_by_one(options)
+        kind = StreamIterator if stream else MapIterator
+        return kind(lambda: (self, None, self._driver.limit), fn, iterables, options)
 
     def amap(
         self,
         fn: Callable[..., Any],
         *iterables: Iterable[Any] | AsyncIterable[Any],
         timeout: float | None = None,
-        ordered: bool = True,
         retries: int = 0,
+        backoff: float = 0.0,
+        retry_on: RetryOn | None = None,
+        priority: int = 0,
+        memory_limit: int | None = None,
+        ordered: bool = True,
         on_error: OnError = "raise",
         buffer: int | None = None,
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        memory: float | None = None,
     ) -> AsyncMapIterator:
         """As `map`, for asyncio: ``async for result in pool.amap(fn, items)``.  Iterables may be asynchronous."""
-        options = check_map(fn, ordered, timeout, retries, on_error, False, buffer, False)
+        resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory}
+        task = task_options(timeout, retries, backoff, retry_on, priority, memory_limit, False, resources)
+        options = check_map(fn, ordered, task, on_error, False, buffer, False)
+        self._accept(task)
+        from .amaps import AsyncMapIterator
+
         return AsyncMapIterator(self, fn, iterables, options, self._driver.limit)
 
-    def options(self, *, timeout: float | None = None, retries: int = 0) -> PoolWithOptions:
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        backoff: float = 0.0,
+        retry_on: RetryOn | None = None,
+        priority: int = 0,
+        memory_limit: int | None = None,
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        memory: float | None = None,
+    ) -> PoolWithOptions:
         """This pool with options for each task: ``pool.options(timeout=3, retries=2).submit(fn, x)``.
 
-        `timeout` is in seconds and counts from the start of each attempt; `retries` is how many further attempts a
-        failed task gets, whatever made it fail.
+        `timeout` is in seconds and counts from the start of each attempt.  A process that is over time is killed, also
+        in the middle of C code, and nothing else is blamed for it; a thread is abandoned.
+
+        `retries` is how many further attempts a failed task gets.  `retry_on` says what is worth one: an exception
+        type, a tuple of them, or a function of the exception (it is called in a thread of the pool's: keep it quick).
+        `WorkerDied`, `TaskTimeout` and `MemoryLimitExceeded` count as exceptions; default: all.  `backoff` is the wait
+        in seconds before the first retry; it doubles with each further one, to at most 60 s, and the real wait is
+        between half of that and all of it, by chance, so that what failed together does not come back together.  Who
+        waits occupies no worker.
+
+        Of the tasks that are queued, those with the highest `priority` start first (default: 0; negative ones come
+        last), those of one priority in the order in which they came.
+
+        `memory_limit` (bytes, processes only) is how much memory an attempt may ask for beyond what its worker has when
+        it starts: private writable memory, touched or not, as the kernel counts it for RLIMIT_DATA, thread stacks
+        included.  What goes beyond gets a MemoryError, and the task fails with `MemoryLimitExceeded` unless it catches
+        that.  What this can't see (shared memory, processes that the task starts) is looked at 20 times a second, by
+        what is resident; a task above its limit is killed.
+
+        `num_cpus`, `num_gpus` and `memory` (bytes) are what a task needs of a cluster's machine (Ray; it keeps them
+        free for the task, and does not watch what that uses).
+
+        Raises `Unsupported`, which is a ValueError, for an option that the engine can't keep.
         """
-        check_task(timeout, retries)
-        return PoolWithOptions(self, timeout, retries)
+        resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory}
+        task = task_options(timeout, retries, backoff, retry_on, priority, memory_limit, False, resources)
+        self._accept(task)
+        return PoolWithOptions(self, task)
+
+    def _accept(self, task: TaskOptions) -> None:
+        """There will be tasks with these options.  Raises ValueError for what the engine can't keep."""
+        if task is not DEFAULT:
+            self._driver.engine.accept(task)
 
     # -- around it
 
@@ -163,10 +295,16 @@ class Pool(concurrent.futures.Executor):
             except BaseException:
                 self.terminate()
                 raise
+            self._end_trace()
 
     def terminate(self) -> None:
         """End everything now: queued and running tasks are cancelled, processes are killed."""
         self._driver.terminate()
+        self._end_trace()
+
+    def _end_trace(self) -> None:
+        if self._recorder is not None:
+            self._recorder.finish()
 
     def __enter__(self) -> Self:
         return self
@@ -200,61 +338,79 @@ class Pool(concurrent.futures.Executor):
 class PoolWithOptions:
     """A pool, and what holds for each task that is submitted through it; see `Pool.options`."""
 
-    def __init__(self, pool: Pool, timeout: float | None, retries: int) -> None:
+    def __init__(self, pool: Pool, options: TaskOptions) -> None:
         self._pool = pool
-        self._timeout = timeout
-        self._retries = retries
+        self._options = options
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """As `Pool.submit`."""
-        return self._pool._submit(fn, args, kwargs, self._timeout, self._retries)
+        return self._pool._submit(fn, args, kwargs, self._options)
 
     def asubmit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
         """As `Pool.asubmit`."""
+        import asyncio
+
         return asyncio.wrap_future(self.submit(fn, *args, **kwargs))
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **how: Any) -> MapIterator:
         """As `Pool.map`."""
-        return self._pool.map(fn, *iterables, **{"timeout": self._timeout, "retries": self._retries, **how})
+        return self._pool.map(fn, *iterables, **{**self._named(), **how})
 
     def amap(
         self, fn: Callable[..., Any], *iterables: Iterable[Any] | AsyncIterable[Any], **how: Any
     ) -> AsyncMapIterator:
         """As `Pool.amap`."""
-        return self._pool.amap(fn, *iterables, **{"timeout": self._timeout, "retries": self._retries, **how})
+        return self._pool.amap(fn, *iterables, **{**self._named(), **how})
 
-    def options(self, *, timeout: float | None = None, retries: int = 0) -> PoolWithOptions:
-        """The same pool with other options."""
-        return self._pool.options(timeout=timeout, retries=retries)
+    def options(self, **options: Any) -> PoolWithOptions:
+        """The same pool with other options; those that are not named are as they were."""
+        return self._pool.options(**{**self._named(), **options})
+
+    def _named(self) -> dict[str, Any]:
+        options = self._options
+        return {**{name: getattr(options, name) for name in TASK_OPTIONS}, **dict(options.resources)}
 
 
 class _Owned:
-    """The pool of one `treadle.map`: nobody else sees it."""
+    """The pool of one `treadle.map`: nobody else sees it as long as the map runs."""
 
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
+    def __init__(self, lease: warm.Lease, recorder: Recorder | None) -> None:
+        self.recorder = recorder
+        self._lease = lease
+        self.driver = lease.driver
+        self._left: tuple[Decision | None, stats.PoolStats] | None = None
 
     @property
     def decision(self) -> Decision | None:
-        return decision(self.driver)
+        return self._left[0] if self._left is not None else decision(self.driver)
 
     def stats(self) -> stats.PoolStats:
-        return stats.take(self.driver)
+        return self._left[1] if self._left is not None else stats.take(self.driver)
+
+    def leave(self) -> None:
+        self._left = decision(self.driver), stats.take(self.driver)._replace(workers=[])
+        self._lease.give_back()
 
 
 def map(
     fn: Callable[..., Any],
     *iterables: Iterable[Any],
-    engine: EngineName = "auto",
+    engine: EngineName | str | PublicEngine = "auto",
+    address: Any = None,
     workers: int | None = None,
     ordered: bool = True,
     timeout: float | None = None,
     retries: int = 0,
+    backoff: float = 0.0,
+    retry_on: RetryOn | None = None,
+    memory_limit: int | None = None,
     on_error: OnError = "raise",
     progress: bool = False,
     buffer: int | None = None,
     prefetch: bool = False,
     start_method: StartMethod | None = None,
+    stream: bool = False,
+    trace: str | os.PathLike[str] | None = None,
 ) -> MapIterator:
     """Call `fn` with each item on several workers; a lazy iterator over the results.
 
@@ -262,9 +418,10 @@ def map(
     nothing runs before the first `next`, and never more than `buffer` items (default: it adapts) are submitted and
     unread, so memory stays flat.
 
-    `engine` and `workers` are as in `Pool`.  With `ordered` results come in the order of the input, else as they
-    arrive.  `timeout` is the seconds that one attempt may take; a process is killed then, a thread abandoned.
-    `retries` is how many further attempts a failed item gets.
+    `engine`, `address` and `workers` are as in `Pool`.  With `ordered` results come in the order of the input, else as
+    they arrive.  `timeout` is the seconds that one attempt may take; a process is killed then, a thread abandoned.
+    `retries` is how many further attempts a failed item gets; `backoff`, `retry_on` and `memory_limit` are as in
+    `Pool.options`.
 
     `on_error` says what becomes of a failed item: ``"raise"`` its exception and end the iteration, ``"return"`` the
     exception object in place of a result, or ``"skip"`` it.  Every such exception has the attribute ``task`` with the
@@ -274,32 +431,98 @@ def map(
     it read in a thread of its own with `prefetch`: then results come out while the next item is waited for.  (Such a
     map is not ended by dropping it; read it to its end, or `close` it.)
 
+    The workers stay warm for the next `map` with the same `engine`, `workers` and `start_method`, which need not wait
+    for new ones: until they have been idle for a minute, or the environment, the folder or `sys.path` has changed.  So
+    what a worker has imported is not imported again.  Not with start method ``"fork"``, nor after a map that was left
+    early: that ends its workers.
+
+    With `stream`, `fn` is a generator function (or returns any iterable), and each value that it yields is a result of
+    its own, as soon as it is there.  With `ordered` all values of an input come before those of the next, else as they
+    arrive.  A worker runs ahead of the reader by 64 values or a megabyte, with what its pipe holds, and waits then
+    (which counts for `timeout`).  Where it fails in the middle, the values so far come first, then the error; `retries`
+    are only for what has yielded nothing yet.  Leaving the iteration ends the generators.
+
+    `trace` is a file for what every thread and process of the program runs and waits for meanwhile; see `Pool`.
+
     `progress` shows a bar on stderr.  Raises TypeError and ValueError for bad arguments, at the call.
     """
-    check_pool(workers, engine, start_method)
-    options = check_map(fn, ordered, timeout, retries, on_error, progress, buffer, prefetch)
+    check_pool(workers, engine, start_method, address)
+    task = task_options(timeout, retries, backoff, retry_on, 0, memory_limit, stream)
+    options = check_map(fn, ordered, task, on_error, progress, buffer, prefetch)
+    if engine == "threads":
+        refuse_in_threads(task)
+    elif engine != "auto" and task is not DEFAULT:
+        catalog.abilities(engine).accept(engine if isinstance(engine, str) else engine.name, task)
+    if engine == "inline":
+        options = _one_by_one(options)
 
-    def open_owner() -> tuple[_Owned, bool, int]:
-        driver = open_driver(workers, engine, start_method, finish=False)
-        return _Owned(driver), True, driver.limit
+    def open_owner() -> tuple[_Owned, Callable[[], None], int]:
+        recorder = _record(trace)
+        try:
+            leased = warm.lease(
+                (engine if isinstance(engine, str) else None, workers, start_method, address),
+                lambda: open_driver(workers, engine, start_method, False, PLAIN, None, address),
+            )
+            if task is not DEFAULT:
+                leased.driver.engine.accept(task)
+        except BaseException:
+            if recorder is not None:
+                recorder.finish()
+            raise
+        owned = _Owned(leased, recorder)
+        return owned, owned.leave, leased.driver.limit
 
-    return MapIterator(open_owner, fn, iterables, options)
+    return (StreamIterator if stream else MapIterator)(open_owner, fn, iterables, options)
 
 
 # -- making and checking
 
 
-def open_driver(workers: int | None, engine: EngineName, start_method: StartMethod | None, finish: bool) -> Driver:
-    """A new driver, known to the registry until it has closed."""
+def _record(trace: str | os.PathLike[str] | None) -> Recorder | None:
+    if trace is None:
+        return None
+    from ..recording import Recorder  # most programs never record
+
+    return Recorder(trace)
+
+
+def open_driver(
+    workers: int | None,
+    engine: EngineName | str | PublicEngine,
+    start_method: StartMethod | None,
+    finish: bool,
+    options: PoolOptions = PLAIN,
+    recorder: Recorder | None = None,
+    address: Any = None,
+) -> Driver:
+    """A new driver, known to the registry until it has closed; a recorder stops then."""
 
     def factory(driver: Driver, reactor: Reactor) -> Engine:
         if engine == "threads":
-            return ThreadEngine(driver)
+            return ThreadEngine(driver, reactor)
+        if engine == "interpreters":
+            from .engines.interpreters import InterpreterEngine
+
+            return InterpreterEngine(driver, reactor)
+        guest = None if engine == "processes" else catalog.make(engine, address)
+        if guest is not None:
+            from .engines.hosting import HostingEngine
+
+            return HostingEngine(driver, reactor, guest, options, workers)
+        if engine == "inline":
+            from .engines.inline import InlineEngine
+
+            return InlineEngine(driver, reactor)
         if engine == "processes":
-            return ProcessEngine(driver, reactor, start_method or "forkserver")
+            return ProcessEngine(driver, reactor, start_method or "forkserver", options.dumps)
         return AutoEngine(driver, reactor, start_method or "forkserver")
 
-    driver = Driver(factory, workers, f"treadle-pool-{next(_names)}", registry.discard)
+    def closed(driver: Driver) -> None:
+        registry.discard(driver)
+        if recorder is not None:
+            recorder.stop()
+
+    driver = Driver(factory, workers, f"treadle-pool-{next(_names)}", closed, options)
     registry.add(driver, finish)
     return driver
 
@@ -312,44 +535,38 @@ def decision(driver: Driver) -> Decision | None:
     return Decision(engine.name, "asked for")
 
 
-def check_pool(workers: Any, engine: Any, start_method: Any) -> None:
+def check_pool(workers: Any, engine: Any, start_method: Any, address: Any = None) -> None:
     """Raise ValueError or TypeError for what a pool can't be made with."""
     if workers is not None:
         if isinstance(workers, bool) or not isinstance(workers, int):
             raise TypeError(f"workers must be a whole number or None, not {workers!r}")
         if workers < 1:
             raise ValueError(f"workers must be at least 1, not {workers}")
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    if engine not in ("auto", "threads", "processes") or address is not None:
+        catalog.check(engine, address)
+        catalog.refuse_start_method(engine, start_method)
     if start_method is not None and start_method not in START_METHODS:
         raise ValueError(f"start_method must be one of {', '.join(START_METHODS)}, not {start_method!r}")
 
 
-def check_task(timeout: Any, retries: Any) -> None:
-    """Raise ValueError or TypeError for what can't be an option of a task."""
-    if timeout is not None:
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-            raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
-        if not timeout > 0:
-            raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
-    if isinstance(retries, bool) or not isinstance(retries, int):
-        raise TypeError(f"retries must be a whole number, not {retries!r}")
-    if retries < 0:
-        raise ValueError(f"retries must not be negative: {retries}")
+def _one_by_one(options: MapOptions) -> MapOptions:
+    """For a map whose calls run in its reader's thread: none of them before its result is asked for."""
+    return options if options.buffer is not None else options._replace(buffer=1)
 
 
 def check_map(
-    fn: Any, ordered: Any, timeout: Any, retries: Any, on_error: Any, progress: Any, buffer: Any, prefetch: Any
+    fn: Any, ordered: Any, task: TaskOptions, on_error: Any, progress: Any, buffer: Any, prefetch: Any
 ) -> MapOptions:
-    """The same for a map."""
+    """Raise ValueError or TypeError for what a map can't be made with."""
     if not callable(fn):
         raise TypeError(f"the function must be callable, not {fn!r}")
-    check_task(timeout, retries)
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, not {on_error!r}")
+    if task.stream and (progress or prefetch or buffer is not None):
+        raise ValueError("a map that streams has no progress, prefetch or buffer")
     if buffer is not None:
         if isinstance(buffer, bool) or not isinstance(buffer, int):
             raise TypeError(f"buffer must be a whole number of items or None, not {buffer!r}")
         if buffer < 1:
             raise ValueError(f"buffer must be at least 1 item, not {buffer}")
-    return MapOptions(bool(ordered), timeout, retries, on_error, buffer, bool(progress), bool(prefetch))
+    return MapOptions(bool(ordered), on_error, buffer, bool(progress), bool(prefetch), task)

@@ -17,6 +17,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from .._native import _core
+
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
@@ -142,6 +144,8 @@ class Reactor:
             raise
 
     def _run(self) -> None:
+        _core.thread_name(self._name)
+        _core.thread_role("service")
         with self._lock:  # `start` holds it until it is sure of this thread
             epoll, wake_fd = self._epoll, self._wake_fd
         if epoll is None:  # Ctrl-C while it was waiting for this thread to come up

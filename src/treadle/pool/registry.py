@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,12 @@ if TYPE_CHECKING:
 
 # Only `dict` operations that are atomic by themselves: a finalizer may come between any two of them.
 _live: dict[int, tuple[Driver, bool]] = {}
+_first: list[Callable[[], None]] = []
+
+
+def before_exit(hook: Callable[[], None]) -> None:
+    """Call it before the pools finish their tasks at the end of the program, unless that is ended by Ctrl-C."""
+    _first.append(hook)
 
 
 def add(driver: Driver, finish: bool) -> None:
@@ -29,6 +36,9 @@ def _at_exit() -> None:
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
     drivers = list(_live.values())
     try:
+        if not interrupted:
+            for hook in _first:
+                hook()
         for driver, finish in drivers:
             if interrupted or not finish:
                 driver.terminate()

@@ -20,7 +20,10 @@ class WorkerStats(NamedTuple):
 
 
 class PoolStats(NamedTuple):
-    """A pool at one moment.  `done`, `failed` and `cancelled` count tasks that have ended, `restarts` lost workers."""
+    """A pool at one moment.  `done`, `failed` and `cancelled` count tasks that have ended, `restarts` lost workers.
+
+    `retrying` are tasks that have failed and wait, in no worker, for their next attempt; they are not in `queued`.
+    """
 
     workers: list[WorkerStats]
     queued: int
@@ -28,6 +31,7 @@ class PoolStats(NamedTuple):
     failed: int
     cancelled: int
     restarts: int
+    retrying: int = 0
 
 
 def take(driver: Driver) -> PoolStats:
@@ -38,7 +42,9 @@ def take(driver: Driver) -> PoolStats:
         if kind == "ready":
             kind = "running" if task else "idle"
         workers.append(WorkerStats(id, kind, pid, _title(task) if task else None, seconds))
-    return PoolStats(workers, state.queued, state.done, state.failed, state.cancelled, state.restarts)
+    return PoolStats(
+        workers, state.queued, state.done, state.failed, state.cancelled, state.restarts, len(state.waiting)
+    )
 
 
 def _title(task: Task) -> str:

@@ -11,7 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from .._native import _core
+
 SLICE_SECONDS = 0.1
+LOOK_SECONDS = 0.9  # after which the main thread looks whether everybody else waits, too
 
 
 def in_main_thread() -> bool:
@@ -19,14 +22,28 @@ def in_main_thread() -> bool:
     return threading.get_ident() == threading.main_thread().ident
 
 
-def wait(sleep: Callable[[float | None], bool], timeout: float | None = None) -> bool:
-    """Call `sleep(seconds)` until it returns True, or for `timeout` seconds (None: for ever) in all; True if it did."""
+def wait(sleep: Callable[[float | None], bool], timeout: float | None = None, pause: float = SLICE_SECONDS) -> bool:
+    """Call `sleep(seconds)` until it returns True, or for `timeout` seconds (None: for ever) in all; True if it did.
+
+    In the main thread it sleeps for `pause` seconds at a time.
+    """
     if not in_main_thread():
         return sleep(timeout)
     until = None if timeout is None else time.monotonic() + timeout
-    while True:
-        left = SLICE_SECONDS if until is None else min(SLICE_SECONDS, until - time.monotonic())
-        if sleep(max(0.0, left)):
-            return True
-        if until is not None and time.monotonic() >= until:
-            return False
+    told, look = False, 0.0
+    try:
+        while True:
+            left = pause if until is None else min(pause, until - time.monotonic())
+            if sleep(max(0.0, left)):
+                return True
+            if until is not None and time.monotonic() >= until:
+                return False
+            if until is None and not told:  # for whoever asks: a slice's time-out is none of the wait's
+                told = True
+                _core.sliced_wait(pause)
+                look = time.monotonic() + LOOK_SECONDS
+            elif told and time.monotonic() >= look:
+                look = time.monotonic() + _core.idle()
+    finally:
+        if told:
+            _core.sliced_wait(-1.0)

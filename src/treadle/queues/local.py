@@ -7,40 +7,27 @@ under a lock, as the standard library's does, with the same results, only slower
 
 from __future__ import annotations
 
-import contextlib
 import heapq
-import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from queue import Empty, Full
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar
 
 from treadle._native import _core
 from treadle._native._core import Condition, LocalQueue, Lock
-
-if sys.version_info >= (3, 13):
-    from queue import ShutDown
-else:
-
-    class ShutDown(Exception):
-        """Raised by put and get of a queue that was shut down."""
-
-    ShutDown.__module__ = "treadle.queue"
+from treadle.queues import common
+from treadle.queues.common import ShutDown, Watch
 
 __all__ = ["Empty", "Full", "LifoQueue", "PriorityQueue", "Queue", "ShutDown", "SimpleQueue"]
 
 T = TypeVar("T")
 HOOKS = ("_init", "_put", "_get", "_qsize")
 
-_core.hook("empty", Empty)
-_core.hook("full", Full)
-_core.hook("shutdown", ShutDown)
-
 _opening = Lock(name="treadle.queues: opening")
 
 
-class _Common(LocalQueue, Generic[T]):
+class _Common(LocalQueue, common.Iterable[T]):
     """What all queues here can do."""
 
     def put_many(self, items: Iterable[T], block: bool = True, timeout: float | None = None) -> None:
@@ -80,59 +67,8 @@ class _Common(LocalQueue, Generic[T]):
                 pass
         return items
 
-    def __iter__(self) -> Iterator[T]:
-        """Take items until the queue is shut down and empty."""
-        while True:
-            try:
-                item = self.get()
-            except ShutDown:
-                return
-            yield item
-
-    async def __aiter__(self) -> AsyncIterator[T]:
-        """Take items until the queue is shut down and empty, without blocking the event loop."""
-        while True:
-            try:
-                item = await self.aget()
-            except ShutDown:
-                return
-            yield item
-
-    async def aget(self) -> T:
-        """Take an item; wait for one without blocking the event loop.  ShutDown as for `get`.
-
-        A cancelled `aget` has taken nothing.
-        """
-        return cast(T, await self._retry(lambda: self.get(False), Empty))
-
-    async def aput(self, item: T) -> None:
-        """Put an item; wait for room without blocking the event loop.  ShutDown as for `put`."""
-        await self._retry(lambda: self.put(item, False), Full)
-
-    async def _retry(self, attempt: Callable[[], Any], not_yet: type[Exception]) -> Any:
-        try:
-            return attempt()
-        except not_yet:
-            pass
-        import asyncio  # here, because few programs with queues have an event loop
-
-        loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-
-        def listener() -> None:  # in the thread that changed the queue
-            with contextlib.suppress(RuntimeError):  # the loop was closed, and with it whoever waited
-                loop.call_soon_threadsafe(changed.set)
-
-        self._listen(listener)
-        try:
-            while True:
-                changed.clear()
-                try:
-                    return attempt()
-                except not_yet:
-                    await changed.wait()
-        finally:
-            self._unlisten(listener)
+    def _watch(self, putters: bool, tell: Callable[[], None]) -> Watch:
+        return _Listener(self, tell)
 
     def __repr__(self) -> str:
         name = type(self).__qualname__
@@ -145,6 +81,22 @@ class _Common(LocalQueue, Generic[T]):
 
     def _closed(self) -> bool:
         return self._native_closed
+
+
+class _Listener:
+    """A `Watch`: the queue calls it with every change."""
+
+    def __init__(self, queue: LocalQueue, tell: Callable[[], None]) -> None:
+        self._queue = queue
+        self._tell = tell
+        queue._listen(tell)
+
+    def arm(self) -> None:
+        """It always is."""
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self._queue._unlisten(self._tell)
 
 
 def _positive(timeout: float) -> float:

@@ -13,7 +13,7 @@ from treadle.sync.barrier import Barrier, BrokenBarrierError
 from treadle.sync.deadlock import deadlock_mode, install
 from treadle.sync.iterators import concurrent_tee, serialize_iterator, synchronized_iterator
 from treadle.sync.rwlock import RWLock
-from treadle.sync.thread import Thread, Timer
+from treadle.sync.thread import Thread, Timer, surface
 
 __all__ = [
     "Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "BrokenBarrierError", "RWLock",
@@ -22,3 +22,4 @@ __all__ = [
 
 install()
 _core.hook("interrupted", Interrupted)
+_core.hook("surface", surface)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
 
 from treadle._native import _core
 from treadle._native.waits import Wait, wait_of
@@ -81,8 +80,10 @@ def on_orphan(what: str, kind: int, bare: bool) -> BaseException | None:
     return None
 
 
-def on_recovery(what: str) -> Any:
+def on_recovery(what: str, raises: bool) -> BaseException | None:
     """A shared lock was taken over from a process that was killed."""
+    if raises:
+        return OwnerDied(f"{what} was held by a process that died; what it guards may be half changed")
     warnings.warn(LockRecoveredWarning(f"{what} was held by a process that died; it was taken over"), stacklevel=2)
     return None
 

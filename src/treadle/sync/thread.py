@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import sys
@@ -78,6 +79,7 @@ class Thread(_threading.Thread, metaclass=_ThreadType):
     def _bootstrap(self) -> None:
         self._over._owner = _core.thread_token()
         _core.thread_name(self.name)
+        span = _core.trace_begin(self._target or type(self))  # type: ignore[attr-defined]
         bootstrap = super()._bootstrap  # type: ignore[misc]
         try:
             if self._own_context is None:
@@ -86,13 +88,16 @@ class Thread(_threading.Thread, metaclass=_ThreadType):
                 self._own_context.run(bootstrap)
         finally:
             self._own_context = None
+            if span is not None:
+                _core.trace_end(span)
             self._over.set()
 
     def _stop_listening(self) -> None:
         with self._gate:
             self._listens = False
             self._ended = True
-        _core.uninterrupt()
+        with contextlib.suppress(BaseException):  # an interrupt that came too late
+            surface()
 
     @property
     def name(self) -> str:
@@ -167,6 +172,12 @@ def interrupt(thread: _threading.Thread, kind: type[BaseException] = Interrupted
         if not thread._ended:
             thread._early = kind
         return not thread._ended
+
+
+def surface() -> None:
+    """Let an exception that another thread has left for this one be raised here, if there is one."""
+    while _core.interrupt_pending():
+        pass
 
 
 def _noting(hook: Callable[[Any], object]) -> Callable[[Any], None]:

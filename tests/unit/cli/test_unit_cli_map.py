@@ -71,7 +71,7 @@ def test_the_options_reach_the_pool(run: Run, fake_map: list[dict[str, Any]]) ->
     args = ["--engine", "threads", "--workers", 3, "--timeout", 1.5, "--retries", 2, "--unordered"]
     assert run(*job("double", *args)).code == 0
     assert run(*job("double")).code == 0
-    common = {"on_error": "return", "prefetch": False}
+    common = {"on_error": "return", "prefetch": False, "address": None}
     assert fake_map == [
         {"engine": "threads", "workers": 3, "timeout": 1.5, "retries": 2, "ordered": False, **common},
         {"engine": "auto", "workers": None, "timeout": None, "retries": 0, "ordered": True, **common},

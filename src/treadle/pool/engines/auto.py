@@ -11,11 +11,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from ..._native import _core
 from ...errors import TaskNotPicklable, describe_exit
 from ..cpus import available_cpus
 from ..decision import EARLY_SECONDS, PROBES, Decision, Measure
 from ..events import Result
-from ..failures import Exit
+from ..failures import BadStart, Exit
+from ..options import PoolOptions, TaskOptions
 from ..reactor import Reactor
 from ..task import Call, Task
 from .base import Engine, Listener, Look, Memo
@@ -25,6 +27,8 @@ from .threads import ThreadEngine
 
 class Pool(Listener, Protocol):
     """What this engine needs from the driver beyond listening."""
+
+    limit: int
 
     def retarget(self, workers: int | None = None, starts: int | None = None, replace: bool = False) -> None: ...
 
@@ -36,7 +40,7 @@ class AutoEngine:
         self._pool = pool
         self._reactor = reactor
         self._processes = ProcessEngine(self, reactor, start_method)
-        self._threads = ThreadEngine(pool)
+        self._threads = ThreadEngine(pool, reactor)
         self._of: dict[int, Engine] = {}
         self._lock = threading.RLock()  # guards: decision, _measure.  Rank: before the driver's.
         self._measure = Measure()
@@ -44,11 +48,22 @@ class AutoEngine:
         # So many calls may start before the choice: enough that no worker idles while the last ones are measured.
         self.probes: int | None = PROBES + available_cpus()
         self._now: Engine = self._processes
+        self._started = False  # was any worker?
         if not getattr(sys, "_is_gil_enabled", lambda: True)():
             self.decision = Decision("threads", "this Python has no global interpreter lock")
             self._now, self.probes = self._threads, None
         else:
             self._processes.measure = True
+
+    @property
+    def limit(self) -> int:
+        """How many workers there may be."""
+        return self._pool.limit
+
+    @property
+    def plate(self) -> int:
+        """The pool's record on the board."""
+        return self._pool.plate
 
     @property
     def name(self) -> str:
@@ -87,6 +102,60 @@ class AutoEngine:
                 return self._threads.encode(fn, args, kwargs, memo)
             raise
 
+    @property
+    def keep(self) -> int:
+        """As that engine says."""
+        return self._now.keep
+
+    @property
+    def stoppable(self) -> bool:
+        """As that engine says."""
+        return self._now.stoppable
+
+    def configure(self, options: PoolOptions) -> None:
+        if options.max_memory_per_worker is not None:
+            self._require_processes("max_memory_per_worker")
+        else:
+            self._threads.configure(options)
+        try:
+            self._processes.configure(options)
+        except TaskNotPicklable as error:
+            self._decide(Decision("threads", str(error)))
+            if self._now is self._processes:
+                raise
+
+    def accept(self, options: TaskOptions) -> None:
+        if options.memory_limit is not None:
+            self._require_processes("memory_limit")
+        if options.stream and self.decision is None:
+            self._decide(Decision("processes", "calls that stream can't be measured"))
+        self._now.accept(options)
+
+    def _require_processes(self, option: str) -> None:
+        """There is something that only processes can keep."""
+        with self._lock:
+            if self.decision is None:
+                self._decide(Decision("processes", f"{option} was asked for"))
+            elif not self._started and self._now is self._threads:
+                # This Python has no global lock, and nothing has been started yet.
+                self.decision = Decision("processes", f"{option} was asked for")
+                self._now = self._processes
+                self._pool.retarget(starts=None, replace=True)
+
+    def renew(self) -> None:
+        with self._lock:
+            if self.probes is None:  # there is nothing to choose
+                return
+            threads = self._now is self._threads
+            self._measure = Measure()
+            self.decision = None
+            self._now = self._processes
+            self._processes.measure = True
+            self._pool.retarget(starts=self.probes, replace=threads)
+
+    def model(self, memo: dict[str, Any]) -> tuple[Any, Any, Any, bool, bool] | None:
+        return self._now.model(memo) if self.decision is not None else None
+
     def default_workers(self) -> int:
         return self._now.default_workers() if self.decision is not None else available_cpus()
 
@@ -94,6 +163,7 @@ class AutoEngine:
         self._now.prepare()
 
     def start(self, worker: int) -> None:
+        self._started = True
         engine = self._of[worker] = self._now
         engine.start(worker)
 
@@ -137,8 +207,18 @@ class AutoEngine:
     def restore(self, worker: int) -> None:
         self._engine(worker).restore(worker)
 
+    def pause(self, worker: int) -> None:
+        self._engine(worker).pause(worker)
+
+    def resume(self, worker: int) -> None:
+        if worker in self._of:
+            self._of[worker].resume(worker)
+
     def pid(self, worker: int) -> int | None:
         return self._engine(worker).pid(worker)
+
+    def lane(self, worker: int) -> _core.Lane | None:
+        return self._engine(worker).lane(worker)
 
     def current_worker(self) -> int | None:
         return self._threads.current_worker()
@@ -159,6 +239,9 @@ class AutoEngine:
     def ready(self, worker: int) -> None:
         self._pool.ready(worker)
 
+    def shortcut(self, worker: int) -> tuple[Any, Any, Any] | None:
+        return self._pool.shortcut(worker)
+
     def finished(self, worker: int, results: Sequence[Result]) -> None:
         if self.decision is None:
             with self._lock:
@@ -168,13 +251,19 @@ class AutoEngine:
                         self._decide(decision)
         self._pool.finished(worker, results)
 
+    def yielded(self, worker: int, seq: int, items: list[Any]) -> None:
+        self._pool.yielded(worker, seq, items)
+
     def skipped(self, worker: int, seqs: list[int]) -> None:
         self._pool.skipped(worker, seqs)
 
     def spared(self, worker: int, look: Look) -> None:
         self._pool.spared(worker, look)
 
-    def ended(self, worker: int, running: int | None, exit: Exit, reason: str) -> None:
+    def swollen(self, worker: int) -> None:
+        self._pool.swollen(worker)
+
+    def ended(self, worker: int, running: int | None, exit: Exit, reason: str | BadStart) -> None:
         self._of.pop(worker, None)
         if running is not None and self.decision is None and exit.exitcode is not None:
             how = describe_exit(exit.exitcode)

@@ -4,51 +4,61 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import select
 import signal
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .. import busy
+from ..._native import _core
+from ...errors import describe_exit
+from ...sync import Event
+from .. import busy, inside, memory, payloads
 from .. import worker as worker_module
+from ..abilities import Abilities
+from ..calls import CallTable
 from ..cpus import available_cpus
-from ..events import Result
-from ..failures import Exit
-from ..functions import FUNCTIONS_KEPT, Function, FunctionTable
+from ..failures import BadStart, Exit, title
+from ..functions import FUNCTIONS_KEPT, Function
 from ..launch.base import START_METHODS, Launcher
 from ..launch.client import NurseryLauncher
 from ..launch.fork import ForkLauncher
-from ..payloads import encode_arguments
+from ..options import PoolOptions, TaskOptions
+from ..payloads import encode_arguments, policy
 from ..reactor import Reactor
-from ..task import RAISED_PACKED, RETURNED_PACKED, Call, Task
+from ..reports import Receiver
+from ..task import Call, Task
 from ..transport import base as wire
-from ..transport.page import CALLED, CPU, CURRENT, QUEUED, SINCE, Page
-from ..transport.pipes import PipeChannel
+from ..transport.channel import Channel
+from ..waits import wait
 from .base import Listener, Look, Memo
+from .patience import Patience
 
-REVOKE_PAUSE = 0.001  # seconds; see Page.may_start
+STORE_KEPT = 8 << 20  # bytes that a store without work may keep, about
+TRIM_SECONDS = 1.0  # how often to look, while it keeps more
 BURY_SECONDS = 1.0  # to wait for the end of a process that was sent SIGKILL
+START_PATIENCE = 30.0  # seconds to wait for the pid of a process that was asked for
 STOP_PATIENCE = 0.05  # seconds to wait for a stopped process to stand still
-
-_KINDS = {wire.RETURNED: RETURNED_PACKED, wire.RAISED: RAISED_PACKED}
 
 
 class _Process:
     """One worker process, as the engine sees it."""
 
-    __slots__ = ("channel", "page", "pid", "pidfd", "killed", "last", "known", "lock")
+    __slots__ = ("channel", "lane", "pid", "pidfd", "started", "killed", "known", "lock", "trouble", "paused")
 
-    def __init__(self, channel: PipeChannel, page: Page) -> None:
+    def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.page = page
+        self.lane = channel.lane
         self.pid: int | None = None  # Invariant: None until the launcher says `started`
         self.pidfd = -1  # the same; both guarded by `lock`
+        self.started = Event()  # set when the pid is known, or never will be
         self.killed = False  # it is to be killed as soon as `pidfd` is known; guarded by `lock`
-        self.last = 0  # the highest sequence number that it has reported
         self.known: OrderedDict[int, None] = OrderedDict()  # ids of the functions that it has, guarded by `lock`
+        self.paused = False  # nothing is taken in.  Of the reactor's thread alone
+        self.trouble: BadStart | None = None  # why it does not get ready
         self.lock = threading.Lock()  # one sender at a time; rank: before the channel's
 
 
@@ -56,16 +66,45 @@ class ProcessEngine:
     """Workers that are processes, each with its own channel."""
 
     name = "processes"
+    abilities = Abilities(
+        timeout=True, kill=True, memory_limit=True, stream=True, initializer=True, share_memory=True, recall=True
+    )
     batches = True
+    keep = 0
+    stoppable = True
 
-    def __init__(self, listener: Listener, reactor: Reactor, start_method: str = "forkserver") -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        reactor: Reactor,
+        start_method: str = "forkserver",
+        main_dumps: Callable[[Any], bytes] | None = None,
+    ) -> None:
         if start_method not in START_METHODS:
             raise ValueError(f"start_method must be one of {', '.join(START_METHODS)}, not {start_method!r}")
         self._listener = listener
         self._reactor = reactor
-        self.measure = False  # have workers measure the CPU time of each call
-        self._functions = FunctionTable()
+        self.keep_exits = False  # is sys.exit in a task an exception like any other?  Else it ends the worker
+        self._calls = CallTable()
+        self._most_memory: int | None = None  # bytes that a worker may have after a task
+        self._runs = True  # may items of a map travel together?
+        # How things of the main module are pickled; None: by value.
+        self._main_dumps = main_dumps
+        if main_dumps is None and payloads.results_policy is not None:
+            self._main_dumps = payloads.by_value  # in a worker whose results go by name
+        self._initializer: bytes | None = None  # pickled, with its arguments
+        self._initializer_name = ""
+        self._patience = Patience(reactor, self._late)
+        self._reports: Receiver | None = None  # Invariant: there is one as soon as there is a worker, until `close`
         self._processes: dict[int, _Process] = {}
+        self._measure = False
+        # Where large payloads lie.  Made when first needed; then it stays.
+        self._store: _core.Store | None = None
+        self._closed = False
+        self._making = threading.Lock()  # guards the making of _store; a leaf
+        self._trims = (
+            False  # a look whether the store keeps memory for nothing is due.  Only the reactor's thread uses it.
+        )
         self._launcher: Launcher
         if start_method == "fork":
             self._launcher = ForkLauncher(reactor, self._started, self._gone)
@@ -73,15 +112,88 @@ class ProcessEngine:
             self._launcher = NurseryLauncher(reactor, start_method, self._started, self._gone)
 
     def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
-        function = memo.get("function") if memo is not None else None
+        if self._main_dumps is None:
+            return self._encode(fn, args, kwargs, memo)
+        with self._policy():
+            return self._encode(fn, args, kwargs, memo)
+
+    @contextlib.contextmanager
+    def _policy(self) -> Iterator[None]:
+        """Things of the main module are pickled as this pool does it."""
+        before, policy.dumps = policy.dumps, self._main_dumps
+        try:
+            yield
+        finally:
+            policy.dumps = before
+
+    def _encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
+        store = None if self._closed else self._store or self._opened_store()
+        return self._calls.encode(fn, args, kwargs, memo, store)
+
+    def model(self, memo: dict[str, Any]) -> tuple[Any, Any, Any, bool, bool] | None:
+        function, context = memo.get("function"), memo.get("context")
         if function is None:
-            function = self._functions.encode(fn)
-            if memo is not None:
-                memo["function"] = function
-        return Call(fn, args, kwargs, function, encode_arguments(args, kwargs))
+            return None
+        variables = None
+        if context is not None:
+            variables = memo.get("variables")
+            if variables is None:
+                variables = memo["variables"] = self._calls.variables.encode(context)
+        return function, context, variables, True, self._runs and not self.measure
+
+    def _opened_store(self) -> _core.Store:
+        with self._making:
+            if self._store is None:
+                self._store = _core.Store()
+            return self._store
+
+    def _trim(self) -> None:
+        """Memory that nothing has used for a moment goes back."""
+        self._trims = self._store is not None and self._store.trim() > STORE_KEPT
+        if self._trims:
+            self._reactor.call_later(TRIM_SECONDS, self._trim)
 
     def default_workers(self) -> int:
         return available_cpus()
+
+    def configure(self, options: PoolOptions) -> None:
+        self._most_memory = options.max_memory_per_worker
+        # What is counted, or looked at, after each task is not to hold many.
+        self._runs = options.max_memory_per_worker is None and options.max_tasks_per_worker is None
+        fn, args = options.initializer, options.initargs
+        if fn is None:
+            return
+        if self._main_dumps is None:
+            from ..main_pickling import dumps_with_globals  # here, because most pools have no initializer
+
+            # What it binds in its globals, the functions that come later are to find.
+            self._main_dumps = dumps_with_globals
+        with self._policy():
+            self._initializer = pickle.dumps((self._calls.functions.encode(fn).blob, encode_arguments(args, None)))
+        self._initializer_name = title(fn)
+        self._patience.seconds = options.start_timeout
+
+    @property
+    def measure(self) -> bool:
+        """Have workers measure the CPU time of each call."""
+        return self._measure
+
+    @measure.setter
+    def measure(self, measure: bool) -> None:
+        self._measure = measure
+        for process in list(self._processes.values()):
+            process.lane.plain = not self._flag
+
+    @property
+    def _flag(self) -> int:
+        """What is added to each task: whatever makes it not plain, so that the worker's Python code runs it."""
+        return int(self._measure) | (wire.WATCHED if self._most_memory is not None else 0)
+
+    def accept(self, options: TaskOptions) -> None:
+        self.abilities.accept(self.name, options)
+
+    def renew(self) -> None:
+        pass
 
     def prepare(self) -> None:
         pass
@@ -94,21 +206,39 @@ class ProcessEngine:
             self._listener.ended(worker, None, Exit(None, None), str(error))
 
     def _launch(self, worker: int) -> None:
-        channel = PipeChannel(self._reactor)
-        try:
-            page, page_fd = Page.create()
-        except OSError:
-            channel.close()
-            raise
-        process = _Process(channel, page)
+        channel = Channel(self._opened_store())
+        process = _Process(channel)
         self._processes[worker] = process
         try:
-            self._launcher.launch(worker, (*channel.remote_fds, page_fd))
+            self._launcher.launch(worker, channel.remote_fds)
         finally:
-            os.close(page_fd)
             channel.close_remote()
-        channel.send([(wire.SETUP, 0, 0, 0, worker_module.environment())])
+        setup = worker_module.environment(self._settings())
+        frames: list[wire.Frame] = [(wire.SETUP, worker, int(self.keep_exits), self._listener.plate, setup)]
+        if self._most_memory is not None:
+            frames.append((wire.MEMORY, 0, self._most_memory, 0, b""))
+        if self._initializer is not None:
+            frames.append((wire.INITIALIZE, 0, 0, 0, self._initializer))
+            self._patience.begin(worker)
+        channel.lane.send(frames)
+        channel.lane.plain = not self._flag
+        if self._reports is not None:
+            channel.lane.hear(self._reports.fd, self._reports.reading)
         self._reactor.add(channel.fd, lambda events: self._readable(worker))
+
+    def _settings(self) -> bytes:
+        """What a new worker has to know of this program."""
+        reports = self._reports
+        if reports is None:
+            reports = self._reports = Receiver(inside.handlers)
+            self._reactor.add(reports.fd, lambda events: reports.drain())
+        workers = getattr(self._listener, "limit", None) or self.default_workers()
+        return inside.settings(reports.place, inside.native.share(workers, available_cpus()))
+
+    def _hear(self) -> None:
+        """What workers have reported before what is looked at next."""
+        if self._reports is not None:
+            self._reports.drain()
 
     def _started(self, worker: int, pid: int, pidfd: int) -> None:
         process = self._processes.get(worker)
@@ -119,6 +249,7 @@ class ProcessEngine:
             process.pid = pid
             process.pidfd = pidfd
             killed = process.killed
+        process.started.set()
         if killed:
             self._signal(process, signal.SIGKILL)
 
@@ -129,12 +260,31 @@ class ProcessEngine:
         if exitcode is None or reason:
             self._bury(process)  # nobody has waited for it
         self._receive(worker, process)  # what it sent before its end counts
-        running = process.page.words[CURRENT]
+        self._hear()
+        running = process.lane.look()[0]
+        if exitcode != 0:
+            _core.trace_mark(f"worker {worker} {reason or describe_exit(exitcode)}", process.lane.token)
+        if self._store is not None:
+            self._store.bury(process.lane.token)
         pid = process.pid
         self._discard(worker)
-        if not reason:
-            reason = f"the process exits before it is ready, with code {exitcode}"
-        self._listener.ended(worker, running or None, Exit(pid, exitcode), reason)
+        why: str | BadStart = reason
+        if self._initializer is not None:
+            self._patience.end(worker)
+            why = process.trouble or BadStart(
+                f"it {reason or describe_exit(exitcode)} before its initializer, {self._initializer_name}, returned"
+            )
+        elif not reason:
+            why = f"the process exits before it is ready, with code {exitcode}"
+        self._listener.ended(worker, running or None, Exit(pid, exitcode), why)
+
+    def _late(self, worker: int) -> None:
+        """Its initializer takes too long."""
+        process = self._processes.get(worker)
+        if process is not None:
+            words = f"its initializer, {self._initializer_name}, did not return within {self._patience.seconds:g} s"
+            process.trouble = BadStart(words, None, True)
+            self.kill(worker, None)
 
     def _bury(self, process: _Process) -> None:
         """See to it that it is really gone, before its tasks are given to others, and what it has started too."""
@@ -148,68 +298,120 @@ class ProcessEngine:
 
     def _readable(self, worker: int) -> None:
         process = self._processes.get(worker)
-        if process is not None and not self._receive(worker, process):
-            # End of file: its death is about to be reported, and there is nothing more to read.
-            self._reactor.remove(process.channel.fd)
+        if process is not None:
+            process.channel.hear()
+            # A thread that waits for its result signals anew if it leaves something.
+            if not process.paused and not process.lane.claimed:
+                self._receive(worker, process)
 
-    def _receive(self, worker: int, process: _Process) -> bool:
+    def pause(self, worker: int) -> None:
+        process = self._processes.get(worker)
+        if process is not None:
+            process.paused = True
+
+    def resume(self, worker: int) -> None:
+        process = self._processes.get(worker)
+        if process is not None and process.paused:
+            process.paused = False
+            self._receive(worker, process)
+
+    def _receive(self, worker: int, process: _Process) -> None:
+        """Report all that has come.  Only in the reactor's thread."""
         try:
-            frames = process.channel.receive()
+            results, frames = process.lane.receive()
         except MemoryError:
             self._signal(process, signal.SIGKILL)
-            return False
-        if not frames:
-            return not process.channel.at_end
-        results: list[Result] = []
+            return
+        self._hear()
         skipped: list[int] = []
-        ready = False
-        for kind, seq, wall, cpu, payload in frames:
+        ready = swollen = False
+        items: dict[int, list[Any]] = {}
+        for kind, seq, _, _, payload in frames:
             if kind == wire.READY:
+                ready = self._initializer is None
+            elif kind == wire.SWOLLEN:
+                swollen = True
+            elif kind == wire.ITEM:
+                items.setdefault(seq, []).append(payload)
+            elif kind == wire.INITIALIZED:
                 ready = True
+                self._patience.end(worker)
+            elif kind == wire.NOT_INITIALIZED:
+                process.trouble = BadStart(f"its initializer, {self._initializer_name}, raised", payload)
             elif kind == wire.SKIPPED:
                 skipped.append(seq)
-            else:
-                results.append((seq, _KINDS[kind], payload, wall, cpu))
-                process.last = seq
         if ready:
             self._listener.ready(worker)
+        for seq, some in items.items():  # before the end of the same task
+            self._listener.yielded(worker, seq, some)
         if results:
             self._listener.finished(worker, results)
         if skipped:
             self._listener.skipped(worker, skipped)
-        return not process.channel.at_end
+        if swollen:
+            self._listener.swollen(worker)
+        if results and not self._trims:
+            self._trim()
+        if process.lane.damaged:
+            self._signal(process, signal.SIGKILL)
 
     def send(self, worker: int, batch: Sequence[tuple[int, Task]]) -> None:
         process = self._processes.get(worker)
         if process is None:
             return
-        frames: list[wire.Frame] = []
-        known = process.known
+        lane = process.lane
+        flag = self._flag
         with process.lock:
-            for seq, task in batch:
-                call = task.call
-                function: Function = call.function
-                if function.id in known:
-                    known.move_to_end(function.id)
-                else:
-                    frames.append((wire.FUNCTION, function.id, 0, 0, function.blob))
-                    known[function.id] = None
-                    if len(known) > FUNCTIONS_KEPT:
-                        frames.append((wire.FORGET, known.popitem(last=False)[0], 0, 0, b""))
-                assert call.payload is not None
-                frames.append((wire.TASK, seq, function.id, int(self.measure), call.payload))
-            process.channel.send(frames)
+            at = 0
+            while True:
+                at = lane.send_tasks(batch, at, flag)
+                if at == len(batch):
+                    return
+                seq, task = batch[at]
+                how = self._introduce(process, task)
+                limit = task.options.memory_limit
+                if limit is not None or task.options.stream:
+                    payload = task.call.payload
+                    assert payload is not None
+                    watched: wire.Frame = (wire.TASK, seq, task.call.function.id, flag | wire.WATCHED | how, payload)
+                    before: list[wire.Frame] = []
+                    if limit is not None:
+                        before.append((wire.MEMORY_LIMIT, seq, limit, 0, b""))
+                    if task.options.stream:
+                        before.append((wire.STREAM, seq, 0, 0, b""))
+                    lane.send([*before, watched])
+                    at += 1
+
+    @staticmethod
+    def _introduce(process: _Process, task: Task) -> int:
+        """See to it that the worker has the task's function and context variables; what says which those are."""
+        known = process.known
+        call = task.call
+        function: Function = call.function
+        variables: Function | None = call.variables
+        frames: list[wire.Frame] = []
+        for each in (function,) if variables is None else (variables, function):
+            if each.id in known:
+                known.move_to_end(each.id)
+                continue
+            frames.append((wire.FUNCTION, each.id, 0, 0, each.blob))
+            known[each.id] = None
+            if len(known) > FUNCTIONS_KEPT:
+                frames.append((wire.FORGET, known.popitem(last=False)[0], 0, 0, b""))
+        if frames:
+            process.lane.send(frames)
+        how = 0 if variables is None else variables.id << wire.VARIABLES
+        options = task.options if task.options.memory_limit is None and not task.options.stream else None
+        process.lane.introduce(function, function.id, variables, how, options)
+        return how
 
     def stop(self, worker: int) -> None:
         process = self._processes.get(worker)
         if process is not None:
-            process.channel.send([(wire.STOP, 0, 0, 0, b"")])
-            # It ends by itself, unless some C code that a task has left behind does not let it.
-            self._reactor.call_later(2 * worker_module.LEAVE_SECONDS, lambda: self._make_sure(worker, process))
-
-    def _make_sure(self, worker: int, process: _Process) -> None:
-        if self._processes.get(worker) is process:
-            self.kill(worker, None)
+            process.lane.send([(wire.STOP, 0, 0, 0, b"")])
+            # It ends by itself, unless some C code that a task has left behind does not let it.  Known by its number
+            # alone, which no other worker ever gets: what it had is not to be kept until then.
+            self._reactor.call_later(2 * worker_module.LEAVE_SECONDS, lambda: self.kill(worker, None))
 
     def kill(self, worker: int, seq: int | None) -> None:
         process = self._processes.get(worker)
@@ -230,7 +432,7 @@ class ProcessEngine:
         while _moves(process.pid) and time.monotonic() < until:
             time.sleep(0.0002)
         self._receive(worker, process)
-        return process.page.words[CURRENT] == seq and process.last != seq
+        return process.lane.look()[0] == seq and process.lane.last != seq
 
     @staticmethod
     def _signal(process: _Process, number: int) -> None:
@@ -240,17 +442,31 @@ class ProcessEngine:
             elif process.pid is not None:  # there was no descriptor left for it
                 os.kill(process.pid, number)
 
+    def send_signal(self, worker: int, number: int) -> None:
+        """Send a signal to a worker, if it is there (still)."""
+        process = self._processes.get(worker)
+        if process is not None:
+            with process.lock:  # so that it is not discarded, and its number not another one's, meanwhile
+                if self._processes.get(worker) is process:
+                    self._signal(process, number)
+
+    def wait_started(self, worker: int) -> int | None:
+        """The pid of a worker that was asked for; waits for it, at most `START_PATIENCE` seconds."""
+        process = self._processes.get(worker)
+        if process is None:
+            return None
+        wait(process.started.wait, START_PATIENCE)
+        return process.pid
+
     def look(self, worker: int) -> Look:
         process = self._processes.get(worker)
         if process is None:
             return Look(None, 0.0)
-        try:
-            current, since = process.page.words[CURRENT], process.page.words[SINCE]
-        except ValueError:  # it has just been discarded
+        current, since, base = process.lane.look()
+        if current == 0 or current == process.lane.last:
             return Look(None, 0.0)
-        if current == 0 or current == process.last:
-            return Look(None, 0.0)
-        return Look(current, (time.monotonic_ns() - since) / 1e9)
+        grown = max(0, memory.resident(process.pid) - base) if base and process.pid is not None else 0
+        return Look(current, (time.monotonic_ns() - since) / 1e9, grown)
 
     def call_times(self, worker: int) -> tuple[float, float] | None:
         """Seconds that the running call has taken, not counting those queueing for a CPU, and of CPU; or None."""
@@ -258,10 +474,9 @@ class ProcessEngine:
         if process is None or process.pid is None or self.look(worker).running is None:
             return None
         try:
-            words = process.page.words
-            called, cpu, queued = words[CALLED], words[CPU], words[QUEUED]
+            called, cpu, queued = process.lane.calling()
             cpu_now, queued_now = busy.other(process.pid)
-        except (OSError, ValueError):
+        except OSError:
             return None
         if called == 0:
             return None
@@ -272,16 +487,12 @@ class ProcessEngine:
 
     def revoke(self, worker: int) -> int:
         process = self._processes.get(worker)
-        try:
-            return 1 << 63 if process is None else process.page.revoke(REVOKE_PAUSE)
-        except ValueError:  # it has just been discarded
-            return 1 << 63
+        return 1 << 63 if process is None else process.lane.revoke()
 
     def restore(self, worker: int) -> None:
         process = self._processes.get(worker)
         if process is not None:
-            with contextlib.suppress(ValueError):
-                process.page.restore()
+            process.lane.restore()
 
     def pid(self, worker: int) -> int | None:
         process = self._processes.get(worker)
@@ -291,11 +502,16 @@ class ProcessEngine:
         process = self._processes.pop(worker, None)
         if process is None:
             return
+        process.started.set()
+        self._reactor.remove(process.channel.fd)
         process.channel.close()
-        process.page.close()
         if process.pidfd >= 0:
             os.close(process.pidfd)
             process.pidfd = -1
+
+    def lane(self, worker: int) -> _core.Lane | None:
+        process = self._processes.get(worker)
+        return None if process is None else process.lane
 
     def current_worker(self) -> int | None:
         return None
@@ -307,14 +523,27 @@ class ProcessEngine:
         self._launcher.close()
         for worker in list(self._processes):
             self._discard(worker)
+        self._close_reports()
+        # What is lent of it keeps it; this does not.
+        self._closed, self._store = True, None
+
+    def _close_reports(self) -> None:
+        reports, self._reports = self._reports, None
+        if reports is not None:
+            self._reactor.remove(reports.fd)
+            reports.drain()
+            reports.close()
 
     def after_fork(self) -> None:
+        self._patience.after_fork()
         self._launcher.after_fork()
         for worker in list(self._processes):
             process = self._processes[worker]
             process.lock = threading.Lock()
-            process.channel.after_fork()
             self._discard(worker)
+        if self._reports is not None:
+            self._reports.close()
+            self._reports = None
 
 
 def _moves(pid: int | None) -> bool:

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
+from ..._native import _core
+from ...errors import Unsupported
 from ...sync import Lock
+from .. import contexts
+from ..abilities import Abilities
 from ..cpus import available_cpus
-from ..failures import Exit
+from ..failures import BadStart, Exit, title
+from ..options import PoolOptions, TaskOptions
+from ..reactor import Reactor
 from ..task import RAISED, RETURNED, Call, Task
 from .base import Listener, Look, Memo
+from .patience import Patience
+
+
+def refuse_in_threads(options: TaskOptions) -> None:
+    """Raise ValueError for what threads can't keep."""
+    if options.memory_limit is not None:
+        why = "what one thread allocates can't be told from the others'"
+        raise Unsupported(f"memory_limit needs processes: {why}", "threads", "memory_limit")
+    if options.resources:
+        raise Unsupported(
+            f"{options.resources[0][0]} for a task needs a cluster: engine='ray'", "threads", options.resources[0][0]
+        )
 
 
 class ThreadEngine:
@@ -25,20 +41,44 @@ class ThreadEngine:
     """
 
     name = "threads"
+    abilities = Abilities(timeout=True, stream=True, initializer=True, share_memory=True, takes_anything=True)
+    keep = 1  # Python 3.12 starts no thread once the program is about to end
+    stoppable = False
     batches = False  # what a thread holds back no other thread can take; and handing over costs little
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, reactor: Reactor) -> None:
         self._listener = listener
         self._lock = Lock()  # guards: _threads, _prepared, _spare
-        self._threads: dict[int, _Thread] = {}
+        self._threads: dict[int, WorkerThread] = {}
         self._prepared = False
-        self._spare: _Thread | None = None  # runs, and is no worker yet
+        self.initializer: tuple[Callable[..., object], tuple[Any, ...]] | None = None
+        self.patience = Patience(reactor, self._late)
+        self._spare: WorkerThread | None = None  # runs, and is no worker yet
+        self.thread_name_prefix = ""  # of their names, before ``_0`` and so on; set before the first starts
+        self.keep_exits = False  # is sys.exit in a task an exception like any other?  Else it ends the worker
 
     def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
-        return Call(fn, args, kwargs)
+        return Call(fn, args, kwargs, context=contexts.current() if memo is None else memo.get("context"))
+
+    def model(self, memo: dict[str, Any]) -> tuple[Any, Any, Any, bool, bool] | None:
+        return None, memo.get("context"), None, False, False
 
     def default_workers(self) -> int:
         return min(32, available_cpus() + 4)
+
+    def configure(self, options: PoolOptions) -> None:
+        if options.max_memory_per_worker is not None:
+            why = "threads have their memory in common"
+            raise Unsupported(f"max_memory_per_worker needs processes: {why}", self.name, "max_memory_per_worker")
+        if options.initializer is not None:
+            self.initializer = options.initializer, options.initargs
+            self.patience.seconds = options.start_timeout
+
+    def accept(self, options: TaskOptions) -> None:
+        refuse_in_threads(options)
+
+    def renew(self) -> None:
+        pass
 
     def prepare(self) -> None:
         # Python 3.12 starts no thread once the program is about to end.  One worker is enough to finish the work then,
@@ -48,12 +88,12 @@ class ThreadEngine:
         with self._lock:
             if self._prepared:
                 return
-            thread = _Thread(0, self)
+            thread = self._thread(0)
             try:
                 thread.start()
                 self._spare, self._prepared = thread, True
             except BaseException:  # Ctrl-C, perhaps while it was coming up
-                thread.abandon(None)
+                thread.seat.abandon(None)
                 thread.inbox.put(None)
                 raise
 
@@ -64,9 +104,9 @@ class ThreadEngine:
                 spare.adopt(worker)
                 self._threads[worker] = spare
         if spare is not None:
-            self._listener.ready(worker)
+            self._open(spare)
             return
-        thread = _Thread(worker, self)
+        thread = self._thread(worker)
         with self._lock:
             self._threads[worker] = thread
         try:
@@ -75,7 +115,26 @@ class ThreadEngine:
             self.forget(worker)
             self._listener.ended(worker, None, Exit(os.getpid(), None), str(error))
             return
-        self._listener.ready(worker)
+        self._open(thread)
+
+    def _open(self, thread: WorkerThread) -> None:
+        """It is there: have it do what comes before its first task."""
+        if self.initializer is None:
+            self._listener.ready(thread.worker)
+        else:
+            self.patience.begin(thread.worker)
+            thread.inbox.put(_INITIALIZE)
+
+    def _late(self, worker: int) -> None:
+        """Its initializer takes too long."""
+        thread = self._threads.get(worker)
+        if thread is None or self.initializer is None:
+            return
+        thread.seat.abandon(None)
+        thread.inbox.put(None)
+        self.forget(worker)
+        words = f"its initializer, {title(self.initializer[0])}, did not return within {self.patience.seconds:g} s"
+        self._listener.ended(worker, None, Exit(os.getpid(), None), BadStart(words, None, True))
 
     def send(self, worker: int, batch: Sequence[tuple[int, Task]]) -> None:
         thread = self._threads.get(worker)
@@ -91,8 +150,8 @@ class ThreadEngine:
         thread = self._threads.get(worker)
         if thread is None:
             return
-        if not thread.abandon(seq):
-            self._listener.spared(worker, thread.look())
+        if not thread.seat.abandon(seq):
+            self._listener.spared(worker, Look(*thread.seat.look()))
             return
         self.forget(worker)
         thread.inbox.put(None)
@@ -100,32 +159,42 @@ class ThreadEngine:
 
     def look(self, worker: int) -> Look:
         thread = self._threads.get(worker)
-        return Look(None, 0.0) if thread is None else thread.look()
+        return Look(None, 0.0) if thread is None else Look(*thread.seat.look())
 
     def revoke(self, worker: int) -> int:
         thread = self._threads.get(worker)
-        return 1 << 63 if thread is None else thread.revoke()
+        return 1 << 63 if thread is None else thread.seat.revoke()
 
     def restore(self, worker: int) -> None:
         thread = self._threads.get(worker)
         if thread is not None:
-            thread.restore()
+            thread.seat.restore()
+
+    def pause(self, worker: int) -> None:
+        raise AssertionError("a thread waits by itself, see streams.py")
+
+    def resume(self, worker: int) -> None:
+        raise AssertionError("a thread waits by itself, see streams.py")
 
     def pid(self, worker: int) -> int | None:
         return os.getpid()
 
+    def lane(self, worker: int) -> None:
+        return None
+
     def current_worker(self) -> int | None:
         thread = threading.current_thread()
-        return thread.worker if isinstance(thread, _Thread) and thread.engine is self else None
+        return thread.worker if isinstance(thread, WorkerThread) and thread.engine is self else None
 
     def close(self) -> None:
         spare, self._spare = self._spare, None
         for thread in [*self._threads.values(), *([spare] if spare is not None else [])]:
-            thread.abandon(None)
+            thread.seat.abandon(None)
             thread.inbox.put(None)
         self._threads.clear()
 
     def after_fork(self) -> None:
+        self.patience.after_fork()
         self._lock = Lock()
         self._threads.clear()
         self._spare = None
@@ -135,107 +204,144 @@ class ThreadEngine:
         with self._lock:
             self._threads.pop(worker, None)
 
+    def _thread(self, worker: int) -> WorkerThread:
+        return WorkerThread(worker, self)
+
+    def title(self, worker: int) -> str:
+        """What the thread of a worker is called."""
+        prefix = self.thread_name_prefix
+        return f"{prefix}_{worker - 1}" if prefix else f"treadle-worker-{worker}"
+
+    def threads(self) -> list[threading.Thread]:
+        """Those that are workers now."""
+        with self._lock:
+            return list(self._threads.values())
+
     @property
     def listener(self) -> Listener:
         """To whom its threads report."""
         return self._listener
 
 
-class _Thread(threading.Thread):
+_INITIALIZE: Sequence[tuple[int, Task]] = []  # in an inbox, by its identity
+
+
+class WorkerThread(threading.Thread):
+    """A worker.  An engine whose workers have more than a thread overrides `leave` and what calls functions."""
+
     def __init__(self, worker: int, engine: ThreadEngine) -> None:
-        super().__init__(name=f"treadle-worker-{worker}", daemon=True)
+        super().__init__(name=engine.title(worker or 1), daemon=True)
         self.worker = worker
         self.engine = engine
         self.inbox: SimpleQueue[Sequence[tuple[int, Task]] | None] = SimpleQueue()
-        self._guard = Lock()  # guards the five below
-        self._limit: float = math.inf  # it starts nothing with a higher sequence number
-        self._last = 0  # the sequence number that it started last
-        self._running: int | None = None
-        self._since = 0
-        # Invariant: once True it stays so, and the thread reports nothing more.
-        self._abandoned = False
+        self.seat = _core.Seat()
 
     def adopt(self, worker: int) -> None:
         """It was started before it was known as which worker."""
         self.worker = worker
-        self.name = f"treadle-worker-{worker}"
+        self.name = self.engine.title(worker)
 
     def run(self) -> None:
+        """The life of a worker."""
+        try:
+            self._live()
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Give back what this worker has, before its end is reported.  Idempotent."""
+
+    def _live(self) -> None:
         engine = self.engine
+        _core.thread_name(self.name)
+        _core.thread_role("worker", engine.listener.plate)
+        self._runner = contexts.Runner()
         while True:
             batch = self.inbox.get()
             worker = self.worker
             if batch is None:
                 break
-            for seq, task in batch:
-                if not self._begin(seq):
-                    if self._abandoned:
-                        return
-                    engine.listener.skipped(worker, [seq])
-                    continue
-                result = self._attempt(seq, task)
-                if result is None:
+            if batch is _INITIALIZE:
+                if not self._initialize():
                     return
-                if not self._end():
-                    return
-                engine.listener.finished(worker, (result,))
-                del task, result  # hold nobody's data while waiting
+                self._runner = contexts.Runner()  # what the initializer has set, every task finds
+                continue
+            if not self._serve(batch):
+                return
             del batch
-        if self._end():
+        self.leave()
+        if self.seat.end():
             engine.forget(worker)
             engine.listener.ended(worker, None, Exit(os.getpid(), 0), "")
 
-    def _attempt(self, seq: int, task: Task) -> tuple[int, int, Any, int, int] | None:
-        call = task.call
+    def _serve(self, batch: Sequence[tuple[int, Task]]) -> bool:
+        """Run these, and what follows them; False if this thread is to leave without a word."""
+        listener, seat, worker = self.engine.listener, self.seat, self.worker
+        shortcut = listener.shortcut(worker)
+        if shortcut is None:
+            return False
+        end: tuple[Any, int] | None = None
+        value: Any = None
+        for seq, task in batch:
+            try:
+                end = seat.run(*shortcut, self._runner, seq, task)
+                if end is None:
+                    return False
+                value, nanoseconds = end
+                if nanoseconds >= 0:
+                    result = (seat.seq, RETURNED, value, nanoseconds, 0)
+                else:
+                    if seat.abandoned:
+                        return False
+                    listener.skipped(worker, [seat.seq])
+                    continue
+            except BaseException as error:
+                if isinstance(error, SystemExit) and not self.engine.keep_exits:
+                    self._exit(seat.seq, error)
+                    return False
+                seconds = seat.look()[1]
+                if not seat.end():
+                    return False
+                if seat.task is not None:
+                    seat.task.pid = os.getpid()
+                # Without this frame, which is nobody's business: it holds the task, which holds the future, which will
+                # hold the exception.
+                error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ is not None else None
+                result = (seat.seq, RAISED, error, int(seconds * 1e9), 0)
+            seat.drop()
+            listener.finished(worker, (result,))
+            end, value = None, None  # hold nobody's data while waiting
+            del result
+        return True
+
+    def _exit(self, seq: int, error: SystemExit) -> None:
+        """A task asks for the end of this thread, as it would in a thread of the program's own."""
+        self.leave()
+        if self.seat.end():
+            self.engine.forget(self.worker)
+            code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+            self.engine.listener.ended(self.worker, seq, Exit(os.getpid(), code), "")
+
+    def _call_initializer(self, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
+        fn(*args)
+
+    def _initialize(self) -> bool:
+        """Make this thread ready for tasks; False if it fails, or has taken too long."""
+        engine, worker = self.engine, self.worker
+        assert engine.initializer is not None
+        fn, args = engine.initializer
+        trouble: BadStart | None = None
         try:
-            value = call.fn(*call.args, **call.kwargs) if call.kwargs else call.fn(*call.args)
+            self._call_initializer(fn, args)
         except SystemExit as error:
-            # It asks for the end of this thread, as it would in a thread of the program's own.
-            if self._end():
-                self.engine.forget(self.worker)
-                code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-                self.engine.listener.ended(self.worker, seq, Exit(os.getpid(), code), "")
-            return None
+            trouble = BadStart(f"its initializer, {title(fn)}, raised SystemExit({error.code!r})", error)
         except BaseException as error:
-            task.pid = os.getpid()
-            return seq, RAISED, error, time.monotonic_ns() - self._since, 0
-        return seq, RETURNED, value, time.monotonic_ns() - self._since, 0
-
-    def _begin(self, seq: int) -> bool:
-        with self._guard:
-            if self._abandoned or seq > self._limit:
-                return False
-            self._since = time.monotonic_ns()
-            self._running = self._last = seq
+            trouble = BadStart(f"its initializer, {title(fn)}, raised", error)
+        if not engine.patience.end(worker) or not self.seat.end():
+            return False  # somebody has reported its end
+        if trouble is None:
+            engine.listener.ready(worker)
             return True
-
-    def _end(self) -> bool:
-        with self._guard:
-            self._running = None
-            return not self._abandoned
-
-    def abandon(self, seq: int | None) -> bool:
-        """Let it report nothing more, if it (still) runs `seq`; True if so."""
-        with self._guard:
-            if seq is not None and self._running != seq:
-                return False
-            self._abandoned = True
-            return True
-
-    def revoke(self) -> int:
-        """Let it start nothing more; returns the sequence number that it started last."""
-        with self._guard:
-            self._limit = last = self._last
-            return last
-
-    def restore(self) -> None:
-        """It may start again what it is sent."""
-        with self._guard:
-            self._limit = math.inf
-
-    def look(self) -> Look:
-        """What it runs now."""
-        with self._guard:
-            if self._running is None:
-                return Look(None, 0.0)
-            return Look(self._running, (time.monotonic_ns() - self._since) / 1e9)
+        engine.forget(worker)
+        engine.listener.ended(worker, None, Exit(os.getpid(), None), trouble)
+        return False

@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+from ... import first_steps
 from ..reactor import Reactor
 from .base import Gone, Started
 from .nursery import FDS, MESSAGE, interpreter
@@ -59,7 +60,9 @@ class _Program:
             raise OSError("this Python does not know its own executable; use start_method='fork'")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            code = f"from treadle.pool.launch.nursery import main; main({theirs.fileno()}, {os.getpid()})"
+            # No name of ours in its main module: in workers that is where the program's functions have their globals.
+            code = first_steps.as_code() + "__import__('treadle.pool.launch.nursery', None, None, ['main'])"
+            code += f".main({theirs.fileno()}, {os.getpid()})"
             try:
                 self._process = subprocess.Popen(
                     interpreter(code),

@@ -102,13 +102,13 @@ def _be_born(parent: int, fds: tuple[int, ...]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         atexit._clear()
-        inbox, outbox, page = fds
+        lane, event, store = fds
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
         from .. import worker
 
-        worker.run(inbox, outbox, page)
+        worker.run(lane, event, store)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

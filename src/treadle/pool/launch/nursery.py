@@ -6,7 +6,7 @@ are killed; when the program is gone, however it went, all workers are, and then
 
 One message is one packet: JSON, with descriptors attached.
 
-    pool -> nursery   {"start": worker, "method": "forkserver" | "spawn"}  + inbox, outbox, page, stdout, stderr
+    pool -> nursery   {"start": worker, "method": "forkserver" | "spawn"}  + lane, event, store, stdout, stderr
     nursery -> pool   {"started": worker, "pid": pid} + pidfd
                       {"gone": worker, "code": exit code, "words": reason or ""}
     program -> nursery   {"pool": true} + socket
@@ -23,6 +23,8 @@ import socket
 import sys
 from typing import Any, NamedTuple, NoReturn
 
+from ... import first_steps
+from ..._native import _core
 from . import child
 
 MESSAGE = 1 << 12  # bytes; every message is much shorter
@@ -142,23 +144,25 @@ def _be_born(nursery: int, method: str, fds: list[int]) -> NoReturn:
     """In the new process."""
     try:
         child.arrange(nursery)
-        inbox, outbox, page, out, err = fds
+        lane, event, store, out, err = fds
         child.standard_streams(out, err)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        child.close_others((inbox, outbox, page))
+        board = _core.board_fd()
+        child.close_others((lane, event, store, board))
         if method == "spawn":
-            for fd in (inbox, outbox, page):
+            os.environ["TREADLE_BOARD"] = f"{nursery}:{board}"  # ours is closed when the new program begins
+            for fd in (lane, event, store):
                 os.set_inheritable(fd, True)
-            code = f"from treadle.pool import worker; worker.run({inbox}, {outbox}, {page})"
+            code = f"{first_steps.as_code()}from treadle.pool import worker; worker.run({lane}, {event}, {store})"
             os.execv(sys.executable, interpreter(code))
         import atexit
 
         from .. import worker
 
         atexit._clear()
-        worker.run(inbox, outbox, page)
+        worker.run(lane, event, store)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
@@ -187,6 +191,8 @@ def main(control: int, parent: int) -> NoReturn:
         os._exit(0)
     from .. import worker  # noqa: F401  (loaded once here, shared by every worker)
 
+    _core.thread_name("nursery")
+    _core.thread_role("service")
     try:
         nursery.serve()
     finally:

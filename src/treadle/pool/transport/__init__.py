@@ -1,5 +1,4 @@
-"""How tasks reach a worker process and results come back: the seam behind which pipes may become shared memory.
+"""How tasks reach a worker process and results come back: rings in shared memory, in C (`_native/lane.h`).
 
-`base.py` says what a transport is, `pipes.py` is the one there is, `frames.py` its wire format, and `page.py` the page
-of shared memory in which a worker publishes what it runs.
+`base.py` says what travels, `channel.py` is the parent's end with what the reactor polls.
 """

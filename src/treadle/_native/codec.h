@@ -1,0 +1,16 @@
+/* Small values of builtin types as bytes, faster than pickle: None, bool, int, float, str, bytes, and tuples, lists and
+ * dicts of these, of exactly these classes.  Anything else (a subclass, a list that occurs twice, something deep or
+ * large) is refused, and then pickle does it: so what arrives is always what pickle would have made of it. */
+#ifndef TREADLE_CODEC_H
+#define TREADLE_CODEC_H
+
+#include "core.h"
+
+#define CODEC_ROOM 4096
+
+/* How many bytes it took, or -1 without an exception: not for this codec. */
+Py_ssize_t codec_encode(PyObject *value, char *buffer, size_t room);
+/* New reference, or NULL with an exception. */
+PyObject *codec_decode(const char *data, size_t size);
+
+#endif

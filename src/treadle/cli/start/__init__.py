@@ -1,0 +1,1 @@
+"""A folder that `treadle run` puts on PYTHONPATH, for Python to find its `sitecustomize` when it starts."""

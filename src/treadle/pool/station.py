@@ -1,0 +1,230 @@
+"""A pool's outpost on a cluster: what stands at the other end of an engine of `clusters/`.
+
+A station is one worker of a pool far away.  It lives in a process of the cluster's and has a pool of one process there,
+so a call that crashes, hangs or swells costs itself and nothing else, as at home.  It is spoken to by `exchange`: bring
+new calls, take along the ends of others.  One exchange at a time stays there as long as there is nothing to take along;
+meanwhile the cluster knows that its slot is in use.
+
+Everything that travels is bytes and plain values: the process of the cluster loads nothing of the user's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from . import registry
+from .driver import Driver
+from .engines.guest import Order
+from .engines.processes import ProcessEngine
+from .events import Result
+from .functions import Function
+from .options import DEFAULT, PoolOptions, TaskOptions
+from .payloads import decode_arguments, dumps, loads
+from .reactor import Reactor
+from .task import CANCELLED, RETURNED_PACKED, Call, Task
+
+WAIT_SECONDS = 10.0  # so long an exchange stays, where nothing ends
+LINGER_SECONDS = 0.02  # and so long where there is something to take along already, but more is to come
+LEASE_SECONDS = 60.0  # a station that nobody has come to for so long, closes: its pool is gone, or does not need it
+
+# Of a pool's station: the pool's token and the number of the worker.
+Key = tuple[str, int]
+
+
+class Setup(NamedTuple):
+    """What a station needs to open."""
+
+    initializer: bytes | None = None  # the function, pickled, and
+    initargs: bytes = b""  # its arguments, pickled
+    start_timeout: float | None = None
+    max_memory: int | None = None  # bytes that its process may have after a task
+
+
+class Request(NamedTuple):
+    """What an exchange brings."""
+
+    key: Key
+    setup: Setup
+    new: bool  # the pool has not spoken to it before; False: if it is not there any more, say so
+    orders: list[Order]
+    functions: dict[int, bytes]  # those of `orders` that it does not have, pickled
+    forget: list[int]  # functions that are not needed any more
+
+
+class Reply(NamedTuple):
+    """What an exchange takes along."""
+
+    pid: int
+    results: list[Result]
+    given_back: list[int]
+    known: bool = True  # False: the station has closed meanwhile, and nothing was done
+
+
+class _SingleFile(ProcessEngine):
+    """Its process has one task at a time: what it has not been given can be given back."""
+
+    batches = False
+
+
+class Station:
+    """One worker.  Thread-safe."""
+
+    def __init__(self, key: Key, setup: Setup) -> None:
+        self._key = key
+        self._functions: dict[int, Function] = {}
+        self._changed = threading.Condition()  # guards the rest
+        self._held: dict[int, Task] = {}  # by the pool's numbers: not ended, or not given back
+        self._results: list[Result] = []
+        self._given_back: list[int] = []
+        self._last_end = 0  # nanoseconds: when the last call ended
+        self._visited = time.monotonic()
+        self._visitors = 0
+        options = PoolOptions(idle_timeout=None, max_memory_per_worker=setup.max_memory)
+        if setup.initializer is not None:
+            args, _ = decode_arguments(setup.initargs)
+            options = PoolOptions(loads(setup.initializer), args, None, setup.max_memory, None, setup.start_timeout)
+
+        def factory(driver: Driver, reactor: Reactor) -> ProcessEngine:
+            return _SingleFile(driver, reactor)
+
+        self._driver = Driver(factory, 1, f"treadle-station-{key[1]}", registry.discard, options)
+        registry.add(self._driver, False)
+        self._driver.reactor.call_later(LEASE_SECONDS, self._look)
+
+    def exchange(self, request: Request) -> Reply:
+        """Take the calls, wait until there is something to say, and say it."""
+        with self._changed:
+            self._visitors += 1
+        try:
+            self._take(request)
+            return self._wait()
+        finally:
+            with self._changed:
+                self._visitors -= 1
+                self._visited = time.monotonic()
+
+    def _take(self, request: Request) -> None:
+        for number in request.forget:
+            self._functions.pop(number, None)
+        for number, blob in request.functions.items():
+            self._functions[number] = Function(blob)
+        tasks = []
+        for order in request.orders:
+            variables = self._functions[order.variables] if order.variables else None
+            function = self._functions[order.function]
+            call = Call(_nameless, (), None, function, order.payload, None, variables)
+            plain = order.timeout is None and order.memory_limit is None
+            options = DEFAULT if plain else TaskOptions(timeout=order.timeout, memory_limit=order.memory_limit)
+            tasks.append(Task(call, _Sink(self, order.seq), None, options))
+            self._held[order.seq] = tasks[-1]
+        if tasks and not self._driver.submit(tasks):
+            raise self._driver.refusal()
+
+    def _wait(self) -> Reply:
+        now = time.monotonic()
+        until, linger = now + WAIT_SECONDS, now + LINGER_SECONDS
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                some = self._results or self._given_back
+                due = linger if some else until
+                if not self._held or now >= due:
+                    break
+                self._changed.wait(due - now)
+            results, self._results = self._results, []
+            given_back, self._given_back = self._given_back, []
+        return Reply(os.getpid(), results, given_back)
+
+    def ended(self, seq: int, kind: int, data: Any, begin: int) -> None:
+        """A call has ended (see `_Sink`), which was brought at `begin` (nanoseconds)."""
+        now = time.monotonic_ns()
+        with self._changed:
+            # There is one process, so what was ahead of it in the queue had that until then.
+            nanoseconds = now - max(begin, self._last_end)
+            self._last_end = now
+            self._held.pop(seq, None)
+            if kind == CANCELLED:
+                self._given_back.append(seq)
+            else:
+                self._results.append((seq, kind, data, nanoseconds, 0))
+            self._changed.notify_all()
+
+    def recall(self, seqs: Sequence[int], running: bool) -> None:
+        """Give back those that have not started; with `running`, end the others too."""
+        with self._changed:
+            tasks = [task for seq in seqs if (task := self._held.get(seq)) is not None]
+        self._driver.drop(tasks, running)
+
+    def close(self) -> None:
+        """End everything."""
+        self._driver.terminate()
+
+    def _look(self) -> None:
+        """In the reactor's thread: has it been forgotten?"""
+        with self._changed:
+            left = LEASE_SECONDS if self._visitors else self._visited + LEASE_SECONDS - time.monotonic()
+        if left > 0:
+            self._driver.reactor.call_later(left, self._look)
+        elif _stations.pop(self._key, None) is not None:
+            self._driver.shutdown(cancel=True, kill=True)
+
+
+def _nameless() -> None:
+    """Stands for the function, which nobody loads here."""
+
+
+class _Sink:
+    """Where a call ends."""
+
+    def __init__(self, station: Station, seq: int) -> None:
+        self._station = station
+        self._seq = seq
+        self._begin = time.monotonic_ns()
+
+    def deliver(self, task: Task, kind: int, data: Any) -> None:
+        if kind == RETURNED_PACKED and not isinstance(data, bytes):
+            data = _flat(data)
+        # What came as RETURNED is small and plain, and travels as it is.
+        self._station.ended(self._seq, kind, data, self._begin)
+
+
+def _flat(data: Any) -> bytes:
+    """A large result, out of shared memory: as bytes that can travel."""
+    return dumps(loads(data))
+
+
+# -- what the cluster calls -------------------------------------------------------------------------------------------
+
+_stations: dict[Key, Station] = {}
+_opening = threading.Lock()  # guards the making of entries of _stations
+
+
+def exchange(request: Request) -> Reply:
+    """Speak to a station; it opens if it is new."""
+    station = _stations.get(request.key)
+    if station is None:
+        if not request.new:
+            return Reply(os.getpid(), [], [], False)
+        with _opening:
+            station = _stations[request.key] = Station(request.key, request.setup)
+    return station.exchange(request)
+
+
+def recall(key: Key, seqs: Sequence[int], running: bool) -> None:
+    """See `Station.recall`."""
+    station = _stations.get(key)
+    if station is not None:
+        station.recall(seqs, running)
+
+
+def close(token: str, worker: int | None = None) -> None:
+    """Close a pool's stations in this process, or one of them."""
+    for key in list(_stations):
+        if key[0] == token and worker in (None, key[1]):
+            station = _stations.pop(key, None)
+            if station is not None:
+                station.close()

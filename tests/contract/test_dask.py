@@ -1,0 +1,168 @@
+"""The pool on a real Dask cluster: a scheduler and three workers, processes of their own, over TCP."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cluster_work as cluster
+import contract_work as work
+import pytest
+
+import treadle
+import treadle.engines
+import treadle.pool.warm
+
+pytest.importorskip("distributed", reason="treadle[dask] is not installed")
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(60)]
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.DaskCluster]:
+    """The cluster of all tests that leave it as it is."""
+    import distributed.utils
+
+    distributed.utils._offload_executor.submit(int).result()  # a thread of Dask's, that stays
+    with cluster.dask_cluster(tmp_path_factory.mktemp("dask")) as made:
+        with treadle.Pool(engine="dask", address=made.address) as pool:
+            assert sum(pool.map(cluster.brief, range(300))) > 0  # what stays in the cluster's processes is there now
+        yield made
+
+
+def test_everything_that_a_pool_does(dask: cluster.DaskCluster, tmp_path: Path) -> None:
+    with treadle.Pool(engine="dask", address=dask.address) as pool:
+        assert "dask" in repr(pool) and "workers=3" in repr(pool)
+        assert pool.submit(work.square, 7).result(30) == 49
+        assert pool.submit(lambda x, *, y: (x, y), 1, y=2).result(30) == (1, 2)
+
+        # The same as on this machine, in the same order, and the same errors.
+        here = list(treadle.map(cluster.mixed, range(1500), engine="processes", workers=2, on_error="return"))
+        there = list(pool.map(cluster.mixed, range(1500), on_error="return"))
+        assert [repr(x) for x in there] == [repr(x) for x in here]
+        assert sorted(pool.map(work.square, range(300), ordered=False)) == [x * x for x in range(300)]
+
+        # An error has its item and its traceback.
+        with pytest.raises(ValueError, match="bad item") as raised:
+            pool.submit(work.fail, 3).result(30)
+        assert "in fail" in str(raised.value.__cause__) and raised.value.task.item == 3
+
+        # Retries and back-off; time-outs and crashes cost one item.
+        path = str(tmp_path / "calls")
+        assert pool.options(retries=2, backoff=0.01).submit(work.fail_times, path, 2).result(30) == 3
+        with pytest.raises(treadle.TaskTimeout):
+            pool.options(timeout=0.3).submit(time.sleep, 30).result(30)
+        crashed = list(pool.map(crash_at_five, range(40), on_error="return"))
+        assert isinstance(crashed[5], treadle.WorkerDied) and crashed[5].signal == signal.SIGKILL
+        assert [x for x in crashed if x != crashed[5]] == [x for x in range(40) if x != 5]
+        with pytest.raises(treadle.MemoryLimitExceeded):
+            pool.options(memory_limit=50 << 20).submit(bytearray, 200 << 20).result(30)
+
+        # Cancelling what runs, and what waits behind it.
+        first = [pool.submit(work.gate, str(tmp_path / f"s{n}"), str(tmp_path / "go"), n) for n in range(3)]
+        for n in range(3):
+            work.until(tmp_path / f"s{n}")
+        behind = pool.submit(work.logged, path + "2", 1)
+        assert behind.cancel() and first[0].cancel()
+        work.touch(tmp_path / "go")
+        assert [future.result(30) for future in first[1:]] == [1, 2]
+        assert work.lines(path + "2") == []
+
+        # Large arguments and results.
+        data = b"x" * (3 << 20)
+        assert pool.submit(work.echo, data).result(30) == ((data,), {})
+        assert list(pool.map(lambda x, data=data: len(data) + x, range(20))) == [len(data) + x for x in range(20)]
+
+        with pytest.raises(treadle.Unsupported, match="stream"):
+            pool.map(range, [3], stream=True)
+        assert pool.stats().failed > 0
+
+
+def crash_at_five(x: int) -> int:
+    if x == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def test_an_initializer_and_a_client(dask: cluster.DaskCluster) -> None:
+    import distributed
+
+    with distributed.Client(dask.address, set_as_default=False) as client:
+        with treadle.Pool(2, engine="dask", address=client, initializer=prepare, initargs=(5,)) as pool:
+            assert set(pool.map(prepared, range(50))) == {5}
+        assert client.submit(work.square, 3).result(30) == 9  # it is still its user's
+
+
+state: list[int] = []
+
+
+def prepare(x: int) -> None:
+    sys.modules["treadle"].prepared = x  # type: ignore[attr-defined]
+
+
+def prepared(_: int) -> int:
+    return sys.modules["treadle"].prepared  # type: ignore[attr-defined,no-any-return]
+
+
+def test_a_long_task_does_not_hold_up_those_behind_it(dask: cluster.DaskCluster, tmp_path: Path) -> None:
+    with treadle.Pool(2, engine="dask", address=dask.address) as pool:
+        assert list(pool.map(work.square, range(500))) == [x * x for x in range(500)]  # so stocks are large
+        long = pool.submit(work.gate, str(tmp_path / "started"), str(tmp_path / "go"))
+        short = [pool.submit(work.square, x) for x in range(200)]
+        assert [future.result(15) for future in short] == [x * x for x in range(200)]
+        assert not long.done()
+        work.touch(tmp_path / "go")
+        long.result(30)
+
+
+def test_workers_killed_in_the_middle(tmp_path: Path) -> None:
+    with cluster.dask_cluster(tmp_path) as dask:
+        with treadle.Pool(engine="dask", address=dask.address) as pool:
+            results = pool.map(cluster.brief, range(2000), retries=3)
+            got = [next(results) for _ in range(200)]
+            dask.workers[0].kill()
+            got += [next(results) for _ in range(500)]
+            dask.workers[1].kill()
+            dask.add_worker()
+            got += results
+            assert got == [3 * x for x in range(2000)]
+            # Without retries the calls that were there fail, each with a word of what happened, and no others.
+            dask.workers.append(dask.add_worker())
+            results = pool.map(cluster.brief, range(1000), on_error="return")
+            got = [next(results) for _ in range(100)]
+            dask.workers[2].kill()
+            got += results
+            lost = [x for x in got if isinstance(x, treadle.WorkerDied)]
+            assert 1 <= len(lost) <= 200
+            assert all(got[n] == 3 * n or got[n] in lost for n in range(1000))
+
+
+def test_a_scheduler_that_goes_away(tmp_path: Path) -> None:
+    with cluster.dask_cluster(tmp_path, 1) as dask:
+        with treadle.Pool(engine="dask", address=dask.address) as pool:
+            running = pool.submit(time.sleep, 60)
+            queued = [pool.submit(work.square, x) for x in range(20)]
+            cluster.until(running.running)
+            dask.scheduler.kill()
+            for future in [running, *queued]:
+                with pytest.raises(treadle.ClusterLost, match="scheduler"):
+                    future.result(20)
+            with pytest.raises(treadle.ClusterLost):
+                pool.submit(work.square, 1).result(20)
+
+
+def test_nobody_there(dask: cluster.DaskCluster) -> None:
+    begin = time.monotonic()
+    with pytest.raises(treadle.ClusterLost, match=r"127\.0\.0\.1:1"):
+        treadle.Pool(engine=treadle.engines.DaskEngine("tcp://127.0.0.1:1", connect_timeout=1))
+    assert time.monotonic() - begin < 15
+
+
+def test_a_cluster_of_its_own(dask: cluster.DaskCluster) -> None:
+    assert list(treadle.map(work.square, range(200), engine="dask", workers=2)) == [x * x for x in range(200)]
+    treadle.pool.warm.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("treadle-station")]

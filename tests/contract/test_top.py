@@ -1,0 +1,166 @@
+"""``treadle top``: figures that are true, in a terminal of any size, and without one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.once  # it looks from outside, at what the core says
+
+PROGRAM = Path(__file__).parent / "why_programs" / "busy.py"
+ALONE = {key: value for key, value in os.environ.items() if key != "TREADLE_BOARD"}  # not in the session of the tests
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.fixture
+def busy() -> Iterator[int]:
+    """The pid of a program at work."""
+    with subprocess.Popen(
+        [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ALONE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process.pid
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
+def top(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "treadle", "top", *arguments]
+    environment = {**ALONE, "COLUMNS": "160"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+
+
+def test_once_shows_what_is_true(busy: int) -> None:
+    until = time.monotonic() + 30
+    while True:  # at the moment of a look, a worker may be between two tasks
+        ran = top("--once", str(busy))
+        assert ran.returncode == 0, ran.stderr
+        text = ran.stdout
+        if "work (busy.py:10)" in text:
+            break
+        assert time.monotonic() < until, text
+    pool = next(line for line in text.splitlines() if "treadle-pool-1 (processes)" in line)
+    workers, _, done, rate, failed, restarts = pool.split()[2:8]
+    assert workers == "2/2"
+    assert int(done) > 0 and float(rate) > 0
+    assert (failed, restarts) == ("0", "0")
+    found = re.search(r"Queue [^│]*?\s{2,}(\d+) +10 +([\d.,]+) +([\d.,]+) ", text)
+    assert found, text
+    assert 1 <= int(found[1]) <= 10
+    assert float(found[2]) > 0 and float(found[3]) > 0
+    vault = re.search(r"Lock 'vault' \(made at busy\.py:\d+\) +(?:-|thread .* of process \d+) +(\d+) ", text)
+    assert vault and 1 <= int(vault[1]) <= 3, text
+    assert "'eater'" in text
+    assert re.search(rf"{busy} .*busy\.py .* MiB", text)
+
+
+def test_without_a_terminal_it_prints_one_picture(busy: int) -> None:
+    ran = top(str(busy), "--interval", "0.1")
+    assert ran.returncode == 0
+    assert ran.stdout.count("treadle-pool-1") == 1
+    assert "\x1b" not in ran.stdout
+
+
+def test_a_process_that_is_not_there() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    ran = top("--once", str(process.pid))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "there is no process" in ran.stderr
+
+
+class Terminal:
+    """A pseudo-terminal in which the command runs."""
+
+    def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
+        self.master = master
+        self.process = process
+        self.read = b""  # as it came: an escape sequence, or a letter, may come in two pieces
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)
+
+    def until(self, wanted: str, seconds: float = 30.0) -> str:
+        """Read until that was shown; what was read since the last time."""
+        end = time.monotonic() + seconds
+        while wanted not in self.text:
+            assert time.monotonic() < end, f"{wanted!r} was not shown:\n{self.text}"
+            ready, _, _ = select.select([self.master], [], [], 1.0)
+            if ready:
+                try:
+                    self.read += os.read(self.master, 1 << 16)
+                except OSError:  # it has left
+                    break
+        found = self.text
+        assert wanted in found
+        self.read = b""
+        return found
+
+    @property
+    def text(self) -> str:
+        return ESCAPES.sub("", self.read.decode(errors="replace"))
+
+
+@contextmanager
+def terminal(*arguments: str) -> Iterator[Terminal]:
+    master, slave = pty.openpty()
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+    before = termios.tcgetattr(slave)
+    environment = {key: value for key, value in ALONE.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
+    environment["TERM"] = "xterm"
+    command = [sys.executable, "-m", "treadle", "top", "--interval", "0.2", *arguments]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment) as process:
+        try:
+            yield Terminal(master, process)
+            assert process.wait(20) == 0
+            assert termios.tcgetattr(slave) == before  # the terminal is as it was
+        finally:
+            process.kill()
+            os.close(master)
+            os.close(slave)
+
+
+def test_live_in_a_terminal_with_keys_and_resizing(busy: int) -> None:
+    with terminal(str(busy)) as screen:
+        screen.until("(now CPU)")
+        screen.until("treadle-pool-1")
+        os.write(screen.master, b"m")
+        screen.until("(now memory)")
+        os.write(screen.master, b"x")  # means nothing
+        screen.resize(30, 70)
+        until = time.monotonic() + 30
+        while True:  # wide pictures may be on their way still
+            lines = [line.rstrip("\r") for line in screen.until("(now memory)").split("\n")]
+            if max(map(len, lines)) <= 70 and len(lines) <= 31:
+                break
+            assert time.monotonic() < until, lines
+        os.write(screen.master, b"q")
+
+
+def test_it_leaves_when_the_program_ends() -> None:
+    with subprocess.Popen(
+        [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ALONE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with terminal(str(process.pid)) as screen:
+            screen.until("(now CPU)")
+            process.stdin.close()
+            screen.until(f"process {process.pid} has ended")
+        assert process.wait(30) == 0
