@@ -93,6 +93,9 @@ _HOMES = {
     ),
 }  # fmt: skip
 
+# The same for modules that users speak of by their full names: `treadle.diagnose.waits()` after `import treadle`.
+_MODULES = frozenset({"diagnose", "engines", "errors", "futures", "multiprocessing", "queue", "testing", "threading"})
+
 __all__ = [
     "ClusterLost",
     "DeadlockError",
@@ -135,6 +138,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)  # which binds it here, too
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -144,4 +149,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_MODULES})

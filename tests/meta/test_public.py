@@ -65,6 +65,17 @@ def test_the_list_is_complete() -> None:
         treadle.nothing_like_it  # type: ignore[attr-defined]
 
 
+def test_modules_by_their_full_names() -> None:
+    """After `import treadle` alone, whatever has been imported by others."""
+    import sys
+
+    names = sorted(vars(treadle)["_MODULES"])
+    assert {"threading", "queue", "multiprocessing", "futures", "diagnose", "errors"} <= set(names) <= set(dir(treadle))
+    code = f"import treadle; print(*(getattr(treadle, name).__name__ for name in {names}))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == [f"treadle.{name}" for name in names]
+
+
 def test_the_type_checker_sees_the_same_names() -> None:
     """`if TYPE_CHECKING` imports what `__getattr__` gives at run time."""
     tree = ast.parse((HOME / "__init__.py").read_text())
