@@ -12,14 +12,13 @@ import pickle
 import sys
 import types
 from collections import ChainMap
-from contextvars import ContextVar
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, ClassVar, Protocol
 
 import cloudpickle
 
 from .main_module import MAIN_NAMES, Plan, StandIn, find, main_globals
-from .payloads import reduce_variable
+from .payloads import REDUCERS
 
 __all__ = ["Inherited", "PoolPickler", "Pickler", "dumps", "dumps_for_parent", "dumps_for_worker", "things_of_main"]
 
@@ -61,7 +60,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     # Its first part is the standard library's own table, so what is registered later counts too.
     dispatch_table: ClassVar[Any] = ChainMap(
         ForkingPickler._extra_reducers,  # type: ignore[attr-defined]
-        {ContextVar: reduce_variable},
+        REDUCERS,
         cloudpickle.Pickler.dispatch_table,
     )
 

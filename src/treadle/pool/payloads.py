@@ -16,6 +16,7 @@ import uuid
 from collections import ChainMap
 from collections.abc import Callable
 from contextvars import Context, ContextVar
+from types import CodeType
 from typing import Any, ClassVar, overload
 
 import cloudpickle
@@ -115,10 +116,26 @@ def reduce_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
     return variable_of_token, (token_of(variable), variable.name, *_default(variable))
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, and context variables: a function that travels by value may refer to one."""
+def reduce_code(code: CodeType) -> tuple[Any, ...]:
+    """How code travels: with the name of its file, which some versions of cloudpickle replace by a word.
 
-    dispatch_table: ClassVar[Any] = ChainMap({ContextVar: reduce_variable}, cloudpickle.Pickler.dispatch_table)
+    Tracebacks and the places that `treadle why` shows name the file; that pickles are the same wherever a file lies,
+    for which those versions do it, matters to nobody here."""
+    make, values = _reduce_code(code)[:2]
+    return make, tuple(code.co_filename if value == _NO_FILE else value for value in values)
+
+
+_reduce_code: Callable[[CodeType], tuple[Any, ...]] = cloudpickle.Pickler.dispatch_table[CodeType]
+_NO_FILE = "<dynamic-code>"
+
+# What both picklers by value do in another way than cloudpickle: a function may refer to context variables.
+REDUCERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {ContextVar: reduce_variable, CodeType: reduce_code}
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle, with `REDUCERS`."""
+
+    dispatch_table: ClassVar[Any] = ChainMap(REDUCERS, cloudpickle.Pickler.dispatch_table)
 
 
 # Kinds of values that can't change.
