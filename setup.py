@@ -1,4 +1,4 @@
-"""Builds the native core.  Everything else about the package is in pyproject.toml.
+"""Builds the native core, and says what the package needs.  Everything else about it is in pyproject.toml.
 
 TREADLE_WERROR=1                 warnings are errors (CI)
 TREADLE_SANITIZE=address|thread  build for that sanitizer, with debug checks
@@ -8,12 +8,19 @@ TREADLE_POINTS=1                 the named points at which tests kill a process 
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("src/treadle/_native")
+
+NEEDS = ["click>=8.1", "cloudpickle>=3.0", "rich>=13.0"]
+# Managers store their data with it.  On a free-threaded Python it can't be built everywhere, and to import it brings
+# the GIL back: there, who wants managers installs it by hand.
+if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+    NEEDS.append("lmdb>=1.7")
 
 
 def flags():
@@ -55,6 +62,7 @@ class Build(build_ext):
 
 
 setup(
+    install_requires=NEEDS,
     ext_modules=[
         Extension(
             "treadle._native._core",

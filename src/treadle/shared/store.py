@@ -14,12 +14,16 @@ from itertools import takewhile
 from threading import get_ident
 from typing import Any, TypeVar
 
-import lmdb
-
 from treadle.errors import ManagerClosed
 from treadle.shared import memory
 from treadle.shared.filelock import FileLock
 from treadle.sync.shared import Lock
+
+try:
+    import lmdb
+except ModuleNotFoundError as error:  # on a free-threaded Python it is not installed along; see setup.py
+    text = f"managers store their data with a package that is missing: {error}"
+    raise ModuleNotFoundError(text, name="lmdb") from None
 
 __all__ = ["Joined", "Store", "Txn", "listed", "prefixed"]
 
