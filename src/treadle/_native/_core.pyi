@@ -1,6 +1,6 @@
 """The native core's types, for type checkers; the docstrings are in C."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, final
@@ -565,3 +565,28 @@ def trace_title(title: str, weak: bool = ..., /) -> None: ...
 def trace_mark(text: str, worker: int, /) -> None: ...
 def trace_begin(name: object, seq: int = ..., worker: int = ..., /) -> tuple[int, int] | None: ...
 def trace_end(span: tuple[int, int], failed: bool = ..., /) -> None: ...
+
+class Rendering:
+    """The slots of a recording between two moments as trace-event lines.  Not thread-safe."""
+
+    tasks: int  # in the chunks that were scanned
+    def __new__(cls, data: memoryview, begin: int, end: int, /) -> Rendering: ...
+    # All chunks are scanned before the lines of any are asked for.  -> the chunk's texts by number; its slots of the kinds
+    # END, MARK and THREAD: (kind, begin, name, where, flags, a, b); the last moment that it tells of
+    def scan(
+        self, place: int, count: int, /
+    ) -> tuple[dict[int, str], list[tuple[int, int, int, int, int, int, int]], int]: ...
+    # texts: of its thread so far, as JSON.  broken(place, worker, begin) -> (end, flags, unfinished) of a slot that has no
+    # end; who(token) -> an owner's name, as JSON
+    def lines(
+        self,
+        place: int,
+        count: int,
+        where: str,
+        texts: Mapping[int, str],
+        broken: Callable[[int, int, int], tuple[int, int, bool]],
+        who: Callable[[int], str],
+        arrows: bool,
+        /,
+    ) -> bytes: ...
+    def close(self) -> None: ...

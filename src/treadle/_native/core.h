@@ -176,6 +176,7 @@ int core_add_seat(PyObject *module, struct core_state *state);
 int core_add_inbox(PyObject *module, struct core_state *state);
 int core_add_run(PyObject *module, struct core_state *state);
 int core_add_reader(PyObject *module, struct core_state *state);
+int core_add_rendering(PyObject *module);
 extern PyMethodDef core_board_methods[], core_queue_functions[], core_process_functions[], core_payload_functions[], core_trace_functions[],
     core_order_functions[];
 

@@ -111,7 +111,7 @@ static int core_exec(PyObject *module)
         PyModule_AddFunctions(module, core_payload_functions) < 0 || core_add_task(module, state) < 0 ||
         core_add_future(module, state) < 0 || core_add_dispatch(module, state) < 0 || core_add_seat(module, state) < 0 ||
         core_add_inbox(module, state) < 0 || core_add_run(module, state) < 0 ||
-        core_add_reader(module, state) < 0)
+        core_add_reader(module, state) < 0 || core_add_rendering(module) < 0)
         return -1;
     return PyModule_AddIntConstant(module, "LOCK_SIZE", (long)sizeof(struct lock_object));
 }

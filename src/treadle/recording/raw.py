@@ -13,17 +13,11 @@ from typing import NamedTuple
 MAGIC = b"rdtrace1"
 _CHUNK_MAGIC = b"trdchunk"
 
-NOTHING, TASK, WAIT, SPAN, SENT, TEXT, END, THREAD, MARK = range(9)  # kinds of slots, as in trace.h
-FAILED, TIMED_OUT, TIMED, INDEXED = 1, 2, 4, 8  # flags
-
-# As `enum tl_kind` of board.h.
-WAITS = (
-    "", "lock", "rlock", "condition", "semaphore", "event", "join", "queue get", "queue put", "queue join", "barrier",
-)  # fmt: skip
+END, THREAD, MARK = 6, 7, 8  # kinds of slots that `_core.Rendering` leaves to us, as in trace.h
 
 _HEAD = struct.Struct("<8sIIQQQQQ")
 _CHUNK = struct.Struct("<8sQQIIIIIIQQ")
-_SLOT = struct.Struct("<QQIIHHIQQ")
+_SLOT = 48  # bytes
 _PAGE = 4096  # the head's size, and what every chunk begins at a multiple of
 
 
@@ -43,16 +37,13 @@ class Head(NamedTuple):
 class Chunk(NamedTuple):
     """Slots of one thread, in the order in which they were begun."""
 
-    at: int  # where it is in the file
     token: int
     start: int  # of its process
     pid: int
     tid: int
-    number: int
     ended: int
-    slots: list[tuple[int, int, int, int, int, int, int, int, int]]  # begin, end, name, where, kind, sub, flags, a, b
-    places: list[int]  # of these slots in the file
-    texts: dict[int, str]
+    place: int  # of the first slot in the file
+    slots: int  # how many
 
 
 def read_head(data: memoryview | bytes) -> Head:
@@ -62,7 +53,7 @@ def read_head(data: memoryview | bytes) -> Head:
     magic, size, pid, monotonic, wall, _limit, _next, dropped = _HEAD.unpack_from(data)
     if magic != MAGIC:
         raise NotARecording("it is no recording of treadle")
-    if size != _SLOT.size:
+    if size != _SLOT:
         raise NotARecording("it was recorded by another version of treadle")
     return Head(pid, monotonic, wall, dropped)
 
@@ -71,33 +62,10 @@ def read_chunks(data: memoryview) -> Iterator[Chunk]:
     """All chunks, in the order in which they were begun."""
     at, total = _PAGE, len(data)
     while at + _PAGE <= total:
-        magic, token, start, pid, tid, size, number, used, _, ended, _ = _CHUNK.unpack_from(data, at)
+        magic, token, start, pid, tid, size, _, used, _, ended, _ = _CHUNK.unpack_from(data, at)
         if magic != _CHUNK_MAGIC or size < _PAGE or size % _PAGE or at + size > total:
             at += _PAGE  # claimed, and not written any more
             continue
-        yield _read_chunk(data, at, token, start, pid, tid, size, number, used, ended)
+        used = min(used, (size - _CHUNK.size) // _SLOT)
+        yield Chunk(token, start, pid, tid, ended, at + _CHUNK.size, used)
         at += size
-
-
-def _read_chunk(
-    data: memoryview, at: int, token: int, start: int, pid: int, tid: int, size: int, number: int, used: int, ended: int
-) -> Chunk:
-    first = at + _CHUNK.size
-    used = min(used, (size - _CHUNK.size) // _SLOT.size)
-    slots = []
-    places = []
-    texts = {}
-    skip = 0
-    place = first
-    for slot in _SLOT.iter_unpack(data[first : first + used * _SLOT.size]):
-        if skip:
-            skip -= 1
-        elif slot[4] == TEXT:
-            length = slot[7]
-            texts[slot[2]] = bytes(data[place + _SLOT.size : place + _SLOT.size + length]).decode("utf-8", "replace")
-            skip = -(-length // _SLOT.size)
-        else:
-            slots.append(slot)
-            places.append(place)
-        place += _SLOT.size
-    return Chunk(at, token, start, pid, tid, number, ended, slots, places, texts)

@@ -116,7 +116,7 @@ class Recorder:
         with contextlib.ExitStack() as undo:
             data = undo.enter_context(_mapped(self._descriptor))
             undo.callback(temporary.unlink, missing_ok=True)
-            with open(temporary, "w", encoding="utf-8") as file:
+            with open(temporary, "wb") as file:
                 for piece in render(data, self._begin, end, alive=process_lives, about=about, names=_names()):
                     file.write(piece)
             with contextlib.suppress(OSError):
@@ -148,7 +148,7 @@ def read(path: Path) -> str | None:
         if file.read(len(MAGIC)) != MAGIC:
             return None
         with _mapped(file.fileno()) as data:
-            return "".join(render(data, alive=process_lives, about={"unfinished": True}))
+            return b"".join(render(data, alive=process_lives, about={"unfinished": True})).decode()
 
 
 def check(path: str | os.PathLike[str]) -> None:
