@@ -164,3 +164,116 @@ def test_it_leaves_when_the_program_ends() -> None:
             process.stdin.close()
             screen.until(f"process {process.pid} has ended")
         assert process.wait(30) == 0
+
+
+USED = """
+import sys, threading as plain
+from treadle import queue, threading
+
+vault, bench = threading.Lock(name="vault"), threading.RLock(name="bench")
+line, narrow, ranked = queue.Queue(), queue.Queue(5), queue.PriorityQueue()
+over = plain.Event()
+
+
+def every(seconds):
+    while not over.wait(seconds):
+        yield
+
+
+def put():
+    for _ in every(0.01):
+        line.put(0), ranked.put(0)
+
+
+def get():
+    for _ in every(0.02):
+        line.get(), ranked.get()
+
+
+def squeeze():
+    while not over.is_set():
+        narrow.put(0)
+
+
+def drain():
+    for _ in every(0.005):
+        narrow.get()
+
+
+def hold(lock):
+    while not over.is_set():
+        with lock:
+            over.wait(0.01)
+        over.wait(0.001)
+
+
+work = [(put,), (get,), (squeeze,), (drain,), (hold, vault), (hold, vault), (hold, bench), (hold, bench)]
+threads = [threading.Thread(target=f, args=args, daemon=True) for f, *args in work]
+for thread in threads:
+    thread.start()
+print("ready", flush=True)
+sys.stdin.read()
+over.set()
+"""
+
+
+@pytest.fixture
+def used(tmp_path: Path) -> Iterator[int]:
+    """A program with queues and locks of its own that are used at a steady rate."""
+    path = tmp_path / "used.py"
+    path.write_text(USED)
+    with subprocess.Popen(
+        [sys.executable, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ALONE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process.pid
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
+def test_queues_and_locks_of_one_process_have_figures_while_somebody_looks(used: int) -> None:
+    ran = top("--once", str(used))
+    assert ran.returncode == 0, ran.stderr
+    text = ran.stdout
+    lines = [line for line in text.splitlines() if "Queue (made at used.py:6)" in line]
+    assert len(lines) == 3, text  # one without a limit, one of five, and one that works in Python
+    figures = [re.split(r"\s{2,}", line.strip())[1:] for line in lines]
+    for depth, of, put, get, oldest, *_ in figures:
+        # A machine may be slow, so nothing here is a bound from above but what the program itself bounds.
+        assert float(put.replace(",", "")) > 0 and float(get.replace(",", "")) > 0, text
+        if of == "5":
+            assert 0 <= int(depth) <= 5
+        else:  # twice as much is put as is got
+            assert int(depth) > 0 and oldest.startswith(">= ")
+    assert sorted(of for _, of, *_ in figures) == ["-", "-", "5"]
+    for kind in ("Lock 'vault'", "RLock 'bench'"):
+        (line,) = (line for line in text.splitlines() if line.strip().startswith(kind))
+        waits, wait, hold = re.split(r"\s{2,}", line.strip())[-3:]
+        assert float(waits) > 0
+        assert in_ms(wait) > 0 and in_ms(hold) >= 10, line  # it is held for ten, and an instant
+
+
+def in_ms(text: str) -> float:
+    value, unit = text.split()
+    return float(value) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
+
+
+def test_nothing_is_counted_once_nobody_looks(used: int) -> None:
+    from treadle._native import _core
+    from treadle.diagnose import gauges, processes
+
+    gauges.watch(used, 0.2)
+    (board,) = (board for board in processes.boards() if used in board.pids)
+    until = time.monotonic() + 30
+    while True:  # what is under way when the watch ends may be counted still
+        before = _core.board_gauges(board.path)
+        time.sleep(0.3)
+        if before and _core.board_gauges(board.path) == before:
+            break
+        assert time.monotonic() < until
+    again = gauges.watch(used, 5)  # a new watch begins anew
+    assert not again
+    while not gauges.watch(used, 5):
+        assert time.monotonic() < until
+        time.sleep(0.01)

@@ -7,6 +7,8 @@
 #include <string.h>
 
 struct tl_board tl_board = {NULL, NULL, NULL, NULL, 0, -1};
+static _Atomic uint64_t unwatched;
+_Atomic(_Atomic uint64_t *) tl_watch = &unwatched;
 
 _Static_assert(sizeof(struct tl_hot) == 64, "a hot record is one cache line");
 _Static_assert(sizeof(struct tl_cold) == 2048, "cold records tile pages");
@@ -118,9 +120,13 @@ static int board_new(struct tl_board *board)
 
 int tl_board_open(const char *path)
 {
+    int error;
     if (tl_board.head != NULL)
         return 0;
-    return path != NULL ? tl_board_view(path, &tl_board) : board_new(&tl_board);
+    error = path != NULL ? tl_board_view(path, &tl_board) : board_new(&tl_board);
+    if (error == 0)
+        atomic_store(&tl_watch, &tl_board.head->watch_until);
+    return error;
 }
 
 static uint32_t claim_below(uint32_t high, uint32_t pid)

@@ -9,6 +9,14 @@
 
 #include "os.h"
 
+/* In a build with TREADLE_MUTE=1, what only diagnosis reads is not written: to measure what that costs
+ * (benchmarks/board.py), and for nothing else. */
+#ifdef TREADLE_MUTE
+#define TL_FOR_DIAGNOSIS false
+#else
+#define TL_FOR_DIAGNOSIS true
+#endif
+
 /* A token names an owner for good:  generation (32) | record number (24) | 8 bits that belong to the lock word.
  * Record number 0 is nobody, so the token 0 is "no owner". */
 typedef uint64_t tl_token;
@@ -122,7 +130,7 @@ struct tl_event {
     _Atomic char text[TL_EVENT_TEXT];
 };
 
-#define TL_BOARD_MAGIC 0x3364616f62647274u /* "trdboad3" */
+#define TL_BOARD_MAGIC 0x3464616f62647274u /* "trdboad4" */
 #define TL_BOARD_RECORDS 32768u
 #define TL_BOARD_CHUNK 64u /* records that get their memory at once */
 
@@ -138,6 +146,8 @@ struct tl_board_head {
      * Invariant: while trace is not 0, trace_place is its file: pid << 32 | descriptor, of the process with that start. */
     _Alignas(64) _Atomic uint64_t trace;
     _Atomic uint64_t trace_claim, trace_place, trace_start;
+    /* Somebody watches until then (os_now; see gauge.h), 0: nobody; grows when somebody begins to. */
+    _Atomic uint64_t watch_until, watch_number;
 };
 
 struct tl_board {
@@ -151,6 +161,8 @@ struct tl_board {
 
 /* This process's board.  Written once, before the first record is claimed. */
 extern struct tl_board tl_board;
+/* Its watch_until; a word that is 0 for as long as there is no board. */
+extern _Atomic(_Atomic uint64_t *) tl_watch;
 
 #define TL_EVENTS_OFFSET 2048u
 static inline struct tl_event *tl_events(const struct tl_board *board)
@@ -162,7 +174,10 @@ static inline struct tl_event *tl_events(const struct tl_board *board)
 #define TL_COLD_OFFSET (TL_HOT_OFFSET + TL_BOARD_RECORDS * sizeof(struct tl_hot))
 #define TL_ARENA_OFFSET (TL_COLD_OFFSET + TL_BOARD_RECORDS * sizeof(struct tl_cold))
 #define TL_ARENA_SIZE ((size_t)4096 + 32768u * 256u + 1024u * 64u + (size_t)1024 * 32768 * 8) /* hardly any has memory */
-#define TL_BOARD_SIZE (TL_ARENA_OFFSET + TL_ARENA_SIZE)
+#define TL_GAUGE_OFFSET (TL_ARENA_OFFSET + TL_ARENA_SIZE)
+#define TL_GAUGES 512u
+#define TL_GAUGE_SIZE (TL_GAUGES * 256u) /* has memory once somebody has watched */
+#define TL_BOARD_SIZE (TL_GAUGE_OFFSET + TL_GAUGE_SIZE)
 
 /* Open the board at path (/proc/PID/fd/N), or make a new one if path is NULL. 0 or an errno.
  * A second call changes nothing. */
@@ -201,12 +216,15 @@ void tl_note_recovery(tl_token dead, uint32_t dead_pid, const char *text);
 /* The calling thread is a worker: it begins a task, or is done with it (number 0). */
 static inline void tl_task_now(struct tl_cold *cold, uint64_t number, uint64_t since)
 {
+    if (!TL_FOR_DIAGNOSIS)
+        return;
     atomic_store_explicit(&cold->task_since, since, memory_order_relaxed);
     atomic_store_explicit(&cold->task, number, memory_order_release);
 }
 static inline void tl_task_over(struct tl_cold *cold)
 {
-    atomic_store_explicit(&cold->task, 0, memory_order_relaxed);
+    if (TL_FOR_DIAGNOSIS)
+        atomic_store_explicit(&cold->task, 0, memory_order_relaxed);
 }
 void tl_task_title(struct tl_cold *cold, const char *title);
 

@@ -1,5 +1,6 @@
 /* What Python sees of the board. */
 #include "core.h"
+#include "gauge.h"
 #include "ring.h"
 
 #include <errno.h>
@@ -284,6 +285,65 @@ static PyObject *queue_look(PyObject *module, PyObject *arg)
     }
     os_memory_unmap(memory, TL_SEGMENT_DATA + sizeof *head);
     return result;
+}
+
+/* board_watch(path, seconds): keep figures of locks and queues for so long from now, for who watches that board. */
+static PyObject *board_watch(PyObject *module, PyObject *args)
+{
+    struct tl_board view, *board;
+    PyObject *path;
+    double seconds;
+    int error;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Od:board_watch", &path, &seconds))
+        return NULL;
+    if (!(seconds > 0 && seconds <= 86400)) {
+        PyErr_SetString(PyExc_ValueError, "seconds must be above 0, and a day at most");
+        return NULL;
+    }
+    board = open_board(path, &view);
+    if (board == NULL)
+        return NULL;
+    error = tl_watch_board(board, (uint64_t)(seconds * 1e9));
+    close_board(board, &view);
+    return error != 0 ? os_error(error) : Py_NewRef(Py_None);
+}
+
+/* board_gauges(path) -> (pid, object, kind, name, puts, taken, the two when it was made, maxsize, waits, waited, holds, held) of each; times in s. */
+static PyObject *board_gauges(PyObject *module, PyObject *arg)
+{
+    struct tl_board view, *board = open_board(arg, &view);
+    PyObject *list;
+    uint64_t watch;
+    uint32_t i;
+    (void)module;
+    if (board == NULL)
+        return NULL;
+    watch = atomic_load(&board->head->watch_number);
+    list = PyList_New(0);
+    for (i = 0; list != NULL && watch != 0 && i < TL_GAUGES; i++) {
+        struct tl_gauge *gauge = &tl_gauges(board)[i];
+        char name[TL_GAUGE_NAME];
+        PyObject *text, *item = NULL;
+        uint32_t kind = atomic_load(&gauge->kind);
+        if (atomic_load(&gauge->turn) != watch << 1)
+            continue;
+        tl_text_load(gauge->name, TL_GAUGE_NAME, name);
+        text = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
+        if (text != NULL)
+            item = Py_BuildValue(
+                "(IKsNKKKKLKdKd)", (unsigned)atomic_load(&gauge->pid), (unsigned long long)atomic_load(&gauge->object),
+                kind_names[kind < TL_KINDS ? kind : 0], text, (unsigned long long)atomic_load(&gauge->puts),
+                (unsigned long long)atomic_load(&gauge->taken), (unsigned long long)atomic_load(&gauge->puts_before),
+                (unsigned long long)atomic_load(&gauge->taken_before), (long long)atomic_load(&gauge->maxsize),
+                (unsigned long long)atomic_load(&gauge->waits), (double)atomic_load(&gauge->waited) / 1e9,
+                (unsigned long long)atomic_load(&gauge->holds), (double)atomic_load(&gauge->held) / 1e9);
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    close_board(board, &view);
+    return list;
 }
 
 /* sliced_wait(seconds): the calling thread waits in slices, without a time-out in all, and began to so long ago; negative:
@@ -575,6 +635,8 @@ PyMethodDef core_board_methods[] = {
     {"board_ask", board_ask, METH_O, NULL},
     {"board_read", board_read, METH_O, NULL},
     {"board_events", board_events, METH_O, NULL},
+    {"board_watch", board_watch, METH_VARARGS, NULL},
+    {"board_gauges", board_gauges, METH_O, NULL},
     {"queue_look", queue_look, METH_O, NULL},
     {"sliced_wait", sliced_wait, METH_O, NULL},
     {"thread_role", thread_role, METH_VARARGS, NULL},

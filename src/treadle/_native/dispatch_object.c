@@ -105,7 +105,7 @@ static int state_clear(PyObject *op)
 static void publish(struct state_object *self)
 {
     struct tl_plate *plate;
-    if (self->plate == 0 || self->plate_pid != tl_process.pid) /* in a fork, it is the parent's */
+    if (!TL_FOR_DIAGNOSIS || self->plate == 0 || self->plate_pid != tl_process.pid) /* in a fork, it is the parent's */
         return;
     plate = &tl_board.cold[self->plate].plate;
     atomic_store_explicit(&plate->queued, (uint64_t)self->queued, memory_order_relaxed);

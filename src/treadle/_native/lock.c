@@ -1,5 +1,6 @@
 /* The lock's slow paths; see lock.h and README.md. */
 #include "lock.h"
+#include "gauge.h"
 #include "points.h"
 
 #define FAIR_MS 5u /* how often, at most, a lock is kept for those who wait; as long as the interpreter's switch interval */
@@ -34,10 +35,13 @@ static uint32_t pid_of(tl_token owner)
 
 uint64_t tl_lock_let_go(struct tl_lock *lock, uint64_t object, uint64_t word)
 {
-    uint32_t now = (uint32_t)(os_now() / 1000000u);
+    uint64_t ns = os_now();
+    uint32_t now = (uint32_t)(ns / 1000000u);
     bool fair = now - atomic_load_explicit(&lock->fair, memory_order_relaxed) >= FAIR_MS;
     uint64_t next = fair ? TL_RESERVED | TL_WAITED : 0, was;
 
+    if (tl_watched()) /* while it is still this owner's */
+        tl_gauge_held(object, flags_of(lock), ns);
     do {
         if ((word & TL_OWNER_MASK) == 0)
             return word; /* another thread has released it in the meantime */

@@ -1,5 +1,6 @@
 /* Lock: the drop-in for threading.Lock, and what it shares with RLock. */
 #include "core.h"
+#include "gauge.h"
 #include "order.h"
 
 #include <stdio.h>
@@ -136,6 +137,8 @@ void core_lock_dealloc(PyObject *op)
     PyTypeObject *type = Py_TYPE(op);
     if (self->weak != NULL)
         PyObject_ClearWeakRefs(op);
+    if (tl_watched())
+        tl_gauge_drop(lock_id(self), TL_PRIVATE);
     Py_XDECREF(self->code);
     Py_XDECREF(self->name);
     type->tp_free(op);

@@ -17,7 +17,8 @@ uint32_t tl_publish(uint32_t record, uint64_t object, uint32_t flags, uint64_t t
     atomic_store_explicit(&hot->ticket, ticket, memory_order_release);
     atomic_store_explicit(&hot->flags, flags, memory_order_release);
     atomic_store_explicit(&hot->edge, 0, memory_order_release);
-    atomic_store_explicit(&hot->since, os_now(), memory_order_release);
+    if (TL_FOR_DIAGNOSIS)
+        atomic_store_explicit(&hot->since, os_now(), memory_order_release);
     /* SYNC POINT: publish (store). Pairs with the load of state in tl_notify. */
     atomic_store(&hot->state, state);
     return state;

@@ -7,6 +7,7 @@
  * hook (_init, _put, _get, _qsize), it is opened: the items move to Python objects, and every operation goes to the
  * Python methods _open_put, _open_get, ... of the class.
  */
+#include "gauge.h"
 #include "listeners.h"
 
 #include <string.h>
@@ -17,6 +18,7 @@ struct queue_object {
     /* Under the guard: */
     PyObject **ring;     /* room slots, of which count from head on hold a reference */
     size_t room, head, count; /* room is a power of two or 0 */
+    uint64_t puts; /* ever; also of an open queue */
     int64_t unfinished;
     uint32_t getters, putters, joiners; /* waits that have registered */
     bool getters_told, putters_told;    /* all of them were claimed, and none has registered since */
@@ -50,6 +52,48 @@ static void leave(struct queue_object *self, struct tl_self *me)
     tl_guard_leave(&self->guard);
     if (me->owed_count > 0)
         tl_pay(me);
+}
+
+/* -- figures for who watches ------------------------------------------------------------------------------------------ */
+
+/* depth: of an open queue; negative: see for yourself. */
+static void show(struct queue_object *self, int64_t depth)
+{
+    uint64_t watch = tl_watching(os_now()), id = side_id(self, GETTER);
+    const uint32_t flags = TL_PRIVATE | (uint32_t)TL_QUEUE_GET << TL_KIND_SHIFT;
+    struct tl_gauge *gauge = watch == 0 ? NULL : tl_gauge_find(watch, id, flags);
+    char text[TL_GAUGE_NAME];
+    bool new = false;
+    uint64_t taken;
+    if (watch == 0)
+        return;
+    if (gauge == NULL) {
+        open_describe((PyObject *)self, "Queue", text, sizeof text);
+        gauge = tl_gauge_claim(watch, id, flags, text);
+        if (gauge == NULL)
+            return;
+        new = true;
+    }
+    enter(self);
+    if (depth < 0)
+        depth = (int64_t)self->count;
+    atomic_store_explicit(&gauge->puts, self->puts, memory_order_relaxed);
+    taken = self->puts > (uint64_t)depth ? self->puts - (uint64_t)depth : 0;
+    atomic_store_explicit(&gauge->taken, taken, memory_order_relaxed);
+    if (new) {
+        atomic_store_explicit(&gauge->puts_before, self->puts, memory_order_relaxed);
+        atomic_store_explicit(&gauge->taken_before, taken, memory_order_relaxed);
+    }
+    atomic_store_explicit(&gauge->maxsize, self->maxsize, memory_order_relaxed);
+    tl_guard_leave(&self->guard);
+}
+
+/* After each change, by a thread that has the interpreter and is outside of the guard. */
+static inline void changed(struct queue_object *self)
+{
+    if (tl_watched())
+        show(self, -1);
+    listeners_tell(&self->listeners);
 }
 
 /* -- under the guard -------------------------------------------------------------------------------------------------- */
@@ -123,6 +167,7 @@ static enum outcome push(struct queue_object *self, PyObject *item)
         return FAILED;
     self->ring[(self->head + self->count) & (self->room - 1)] = item;
     self->count++;
+    self->puts++;
     self->unfinished++;
     return DONE;
 }
@@ -320,7 +365,7 @@ static PyObject *put(PyObject *op, PyObject *item, int64_t timeout)
             tell_getter(self, me, 1);
         leave(self, me);
         if (outcome == DONE) {
-            listeners_tell(&self->listeners);
+            changed(self);
             Py_RETURN_NONE;
         }
         Py_DECREF(item);
@@ -363,7 +408,7 @@ static PyObject *get(PyObject *op, int64_t timeout)
             tell_putter(self, me, 1);
         leave(self, me);
         if (outcome == DONE) {
-            listeners_tell(&self->listeners);
+            changed(self);
             return item;
         }
         if (outcome == OPENED)
@@ -395,12 +440,13 @@ static inline bool put_quickly(struct queue_object *self, PyObject *item)
                          !full(self), 1)) {
         self->ring[(self->head + self->count) & (self->room - 1)] = Py_NewRef(item);
         self->count++;
+        self->puts++;
         self->unfinished++;
         done = true;
     }
     tl_guard_leave(&self->guard);
     if (done)
-        listeners_tell(&self->listeners);
+        changed(self);
     return done;
 }
 
@@ -417,7 +463,7 @@ static inline PyObject *get_quickly(struct queue_object *self)
     }
     tl_guard_leave(&self->guard);
     if (item != NULL)
-        listeners_tell(&self->listeners);
+        changed(self);
     return item;
 }
 
@@ -485,7 +531,7 @@ static PyObject *queue_put_batch(PyObject *op, PyObject *args)
     for (; i < PyTuple_GET_SIZE(items); i++)
         Py_DECREF(PyTuple_GET_ITEM(items, i));
     if (start > 0)
-        listeners_tell(&self->listeners);
+        changed(self);
     if (outcome == FAILED)
         return PyErr_NoMemory();
     return PyLong_FromSsize_t(outcome == OPENED && start == 0 ? -1 : start);
@@ -521,7 +567,7 @@ static PyObject *queue_get_batch(PyObject *op, PyObject *arg)
         total += taken;
     }
     if (total > 0)
-        listeners_tell(&self->listeners);
+        changed(self);
     return list;
 }
 
@@ -601,7 +647,7 @@ static PyObject *queue_shutdown(PyObject *op, PyObject *args, PyObject *kwargs)
     for (i = 0; i < count; i++)
         Py_DECREF(ring[(head + i) & (room - 1)]);
     PyMem_RawFree(ring);
-    listeners_tell(&self->listeners);
+    changed(self);
     Py_RETURN_NONE;
 }
 
@@ -694,9 +740,29 @@ static PyObject *queue_unlisten(PyObject *op, PyObject *listener)
     return listeners_change(&((struct queue_object *)op)->listeners, NULL, listener);
 }
 
-static PyObject *queue_tell(PyObject *op, PyObject *Py_UNUSED(ignored))
+/* _tell(puts): an open queue has changed, by so many items that were put. */
+static PyObject *queue_tell(PyObject *op, PyObject *arg)
 {
-    listeners_tell(&((struct queue_object *)op)->listeners);
+    struct queue_object *self = (struct queue_object *)op;
+    long puts = PyLong_AsLong(arg);
+    if (puts < 0) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "a number of items");
+        return NULL;
+    }
+    enter(self);
+    self->puts += (uint64_t)puts;
+    tl_guard_leave(&self->guard);
+    if (tl_watched()) {
+        PyObject *size = PyObject_CallMethod(op, "_open_qsize", NULL);
+        int64_t depth = size == NULL ? -1 : PyLong_AsLongLong(size);
+        Py_XDECREF(size);
+        if (depth < 0)
+            PyErr_Clear(); /* the class has its own idea of a size */
+        else
+            show(self, depth);
+    }
+    listeners_tell(&self->listeners);
     Py_RETURN_NONE;
 }
 
@@ -754,6 +820,8 @@ static int queue_clear(PyObject *op)
 static void queue_dealloc(PyObject *op)
 {
     PyObject_GC_UnTrack(op);
+    if (tl_watched())
+        tl_gauge_drop(side_id((struct queue_object *)op, GETTER), TL_PRIVATE);
     queue_clear(op);
     open_dealloc(op);
 }
@@ -863,7 +931,7 @@ static PyMethodDef queue_methods[] = {
     {"_open", queue_open, METH_NOARGS, NULL},
     {"_listen", queue_listen, METH_O, NULL},
     {"_unlisten", queue_unlisten, METH_O, NULL},
-    {"_tell", queue_tell, METH_NOARGS, NULL},
+    {"_tell", queue_tell, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

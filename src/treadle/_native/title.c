@@ -74,6 +74,8 @@ void core_task_title(struct tl_cold *cold, struct titled *titled, PyObject *fn)
     char text[TL_TASK_SIZE];
     PyObject *name = NULL;
     int line = 0;
+    if (!TL_FOR_DIAGNOSIS)
+        return;
     if (PyFunction_Check(fn)) {
         name = ((PyFunctionObject *)fn)->func_qualname;
         line = ((PyCodeObject *)PyFunction_GET_CODE(fn))->co_firstlineno;

@@ -86,7 +86,7 @@ struct tl_span {
 /* The recording that is on in this session, or 0. */
 static inline uint64_t tl_trace_on(void)
 {
-    return __builtin_expect(tl_board.head == NULL, 0)
+    return !TL_FOR_DIAGNOSIS || __builtin_expect(tl_board.head == NULL, 0)
                ? 0
                : atomic_load_explicit(&tl_board.head->trace, memory_order_acquire);
 }

@@ -4,6 +4,7 @@
  * signals, interrupts, cycles, owners that have gone.
  */
 #include "core.h"
+#include "gauge.h"
 
 #include <errno.h>
 #include <math.h>
@@ -29,6 +30,7 @@ struct waiting {
     PyThreadState *detached; /* NULL while attached to the interpreter */
     uint32_t record, episode;
     uint64_t ticket, started;
+    uint64_t begun; /* when the wait began, if somebody watches, else 0 */
     uint64_t idle_next; /* when the main thread is to ask whether everybody sleeps; 0: never */
     bool main_thread, told, warned;
     struct tl_span span; /* its record, if the session is being recorded */
@@ -95,7 +97,7 @@ static bool look(struct waiting *w, bool entitled, bool inspect)
     struct tl_hot *hot = hot_of(w);
     if (w->wait->look != NULL && w->wait->look(w->wait, w->self, entitled, inspect))
         return true;
-    if (w->wait->edge != NULL) {
+    if (TL_FOR_DIAGNOSIS && w->wait->edge != NULL) {
         atomic_store(&hot->edge, w->wait->edge(w->wait, w->self));
         atomic_fetch_add(&hot->beat, 1);
     }
@@ -108,6 +110,10 @@ static void tell(struct waiting *w)
     struct tl_cold *cold = &tl_board.cold[w->record];
     char text[TL_STACK_SIZE];
     attach(w);
+    if (!TL_FOR_DIAGNOSIS) {
+        w->told = true;
+        return;
+    }
     text[0] = 0;
     if (w->wait->describe != NULL)
         w->wait->describe(w->wait, text, TL_WHAT_SIZE);
@@ -145,8 +151,32 @@ static enum wait_result raise_interrupted(struct waiting *w)
     return WAIT_ERROR;
 }
 
+/* Somebody watched when this wait began, which has got what it was for.  Queues have their own figures, and a join
+ * has none. */
+static void measure(struct waiting *w)
+{
+    uint32_t kind = w->wait->flags >> TL_KIND_SHIFT, flags = w->wait->flags;
+    uint64_t now = os_now(), watch = tl_watching(now), object = w->wait->object;
+    struct tl_gauge *gauge;
+    char text[TL_GAUGE_NAME];
+    if (watch == 0 || kind == TL_QUEUE_GET || kind == TL_QUEUE_PUT || kind == TL_QUEUE_JOIN || kind == TL_JOIN ||
+        atomic_load(&tl_board.cold[w->self->records[0]].role) == TL_ROLE_SERVICE)
+        return;
+    gauge = tl_gauge_find(watch, object, flags);
+    if (gauge == NULL) {
+        text[0] = 0;
+        if (w->wait->describe != NULL)
+            w->wait->describe(w->wait, text, sizeof text);
+        gauge = tl_gauge_claim(watch, object, flags, text);
+    }
+    if (gauge != NULL)
+        tl_gauge_waited(gauge, w->begun, now, kind == TL_LOCK || kind == TL_RLOCK);
+}
+
 static void over(struct waiting *w, enum wait_result result)
 {
+    if (__builtin_expect(w->begun != 0, 0) && result == WAIT_GOT)
+        measure(w);
     if (__builtin_expect(w->span.at != 0, 0))
         tl_span_end_wait(w->self, w->span,
                          result == WAIT_GOT ? 0 : result == WAIT_TIMEOUT ? TL_TRACE_TIMED_OUT : TL_TRACE_FAILED);
@@ -288,6 +318,8 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
     }
     w.ticket = tl_ticket();
     w.main_thread = atomic_load_explicit(&tl_board.cold[w.record].tid, memory_order_relaxed) == tl_process.pid;
+    if (tl_watched())
+        w.begun = os_now();
     if (timeout >= 0) {
         wait->flags |= TL_TIMED;
         w.started = os_now();

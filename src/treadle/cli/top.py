@@ -15,7 +15,7 @@ import click
 
 from treadle._native import _core
 from treadle.cli.problems import OK, Refusal
-from treadle.diagnose import picture
+from treadle.diagnose import gauges, picture
 from treadle.diagnose.causes import causes
 from treadle.diagnose.rates import Rates, Rows
 from treadle.diagnose.report import first_line
@@ -46,8 +46,8 @@ _MOST = 8  # lines of a pool's running tasks
 def command(pid: int | None, once: bool, interval: float) -> int:
     """Show what the program of process PID is doing: its pools, queues, locks and processes.
 
-    It looks from outside, so it works while the program hangs, and costs the program nothing.  Without PID: the only
-    program of this user that uses treadle.  Where the output is no terminal it prints one picture, as with --once.
+    It looks from outside, so it works while the program hangs.  What it costs the program: while it looks, locks that are
+    waited for and queues count; nothing else.  Without PID: the only program of this user that uses treadle.  Where the output is no terminal it prints one picture, as with --once.
 
     Keys: q quits; c, m, p, w sort the processes by CPU, memory, pid, or how many of their threads wait.
     """
@@ -59,10 +59,10 @@ def command(pid: int | None, once: bool, interval: float) -> int:
     console = Console()
     rates = Rates()
     try:
-        rows, line = _look(rates, pid)
+        rows, line = _look(rates, pid, interval)
         if once or not console.is_terminal or not sys.stdin.isatty():
             time.sleep(min(interval, 1.0))  # rates need two looks
-            rows, line = _look(rates, pid)
+            rows, line = _look(rates, pid, interval)
             console.print(_screen(rows, line, "c", False))
             return OK
     except picture.NotThere as error:
@@ -80,9 +80,10 @@ def _only() -> int:
     return found[0]
 
 
-def _look(rates: Rates, pid: int) -> tuple[Rows, str]:
+def _look(rates: Rates, pid: int, interval: float) -> tuple[Rows, str]:
     seen = picture.take(pid)
-    return rates.look(seen), first_line(seen, causes(seen))
+    # For some intervals: who looks may be late, or stopped for a moment, and figures that begin anew are lost.
+    return rates.look(seen, gauges.watch(pid, 3 * interval + 2)), first_line(seen, causes(seen))
 
 
 def _live(console: Console, rates: Rates, pid: int, interval: float, rows: Rows, line: str) -> int:
@@ -99,7 +100,7 @@ def _live(console: Console, rates: Rates, pid: int, interval: float, rows: Rows,
                 sort = key
                 continue
             try:
-                rows, line = _look(rates, pid)
+                rows, line = _look(rates, pid, interval)
             except picture.NotThere:
                 break
     console.print(f"treadle top: process {pid} has ended")
@@ -190,11 +191,15 @@ def _queues(rows: Rows) -> Table:
 
 
 def _locks(rows: Rows) -> Table:
-    table = _table(("waited for", False), ("held by", False), ("waiters", True), ("mean", True), ("longest", True))
+    table = _table(
+        ("waited for", False), ("held by", False), ("waiters", True), ("longest", True), ("waits/s", True),
+        ("mean wait", True), ("mean hold", True),
+    )  # fmt: skip
     for row in rows.locks[:20]:
         table.add_row(
-            _short(row.name), row.owner or "-", str(row.waiters), duration_text(row.mean), duration_text(row.longest)
-        )
+            _short(row.name), row.owner or "-", str(row.waiters), duration_text(row.longest) if row.waiters else "-",
+            _number(row.wait_rate), _short_time(row.wait), _short_time(row.hold),
+        )  # fmt: skip
     return table
 
 
@@ -209,6 +214,15 @@ def _processes(rows: Rows, sort: str) -> Table:
             str(row.waiting),
         )  # fmt: skip
     return table
+
+
+def _short_time(seconds: float | None) -> str:
+    """Of things that hardly take any."""
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"
+    return duration_text(seconds)
 
 
 def _short(text: str) -> str:

@@ -1,6 +1,7 @@
 """What changes from one picture to the next: how busy processes and pools are, how queues fill and empty.
 
-It costs the program nothing: it is worked out from figures that the program keeps anyhow, by who looks.
+It is worked out by who looks, from figures that the program keeps anyhow, which cost it nothing, and from gauges, which
+it keeps while somebody looks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from treadle._native import _core
 
-from .picture import Picture, Pool, Process, Task, Thread
+from .gauges import Gauge
+from .picture import Picture, Pool, Process, Task, Thread, Wait
 
 __all__ = ["Contended", "PoolRow", "ProcessRow", "QueueRow", "Rates", "Rows"]
 
@@ -45,10 +47,10 @@ class PoolRow:
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """A queue between processes, or one of which somebody waits.
+    """A queue between processes; or one of one process that was used while somebody looked, or of which somebody waits.
 
-    `depth`, `put_rate`, `get_rate` (a second) and `maxsize` (0: no limit) are None for a queue of one process, which
-    keeps them to itself.  `oldest` is how many seconds its oldest item has lain there at least, None if that can't be
+    `depth`, `put_rate`, `get_rate` (a second) and `maxsize` (0: no limit) are None where they are not known yet: of a
+    queue of one process that has not changed since the first look, rates at the first look.  `oldest` is how many seconds its oldest item has lain there at least, None if that can't be
     told.  `getters` and `putters` wait.
     """
 
@@ -64,14 +66,20 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True)
 class Contended:
-    """A lock, semaphore, condition, event or barrier for which somebody waits now: how many, and for how long, the
-    mean of them and the longest."""
+    """A lock, semaphore, condition, event or barrier for which somebody waits, or has waited since the last look.
+
+    `waiters` wait now, the one that came first for `longest` seconds.  Since the last look, so many waits a second
+    (`wait_rate`) have ended with what they were for, after `wait` seconds in the mean; and a lock's holds that began with
+    such a wait, and have ended, took `hold` seconds in the mean.  None: there was none, or it was the first look.
+    """
 
     name: str
     owner: str
     waiters: int
-    mean: float
     longest: float
+    wait_rate: float | None
+    wait: float | None
+    hold: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +104,26 @@ class Rates:
         self._cpu: dict[int, float] = {}
         self._done: dict[int, int] = {}
         self._queues: dict[int, tuple[int, int]] = {}
+        self._gauges: dict[tuple[int, int], Gauge] = {}
         self._names: dict[int, str] = {}  # of queues: who waits tells them
-        self._marks: dict[int, deque[tuple[float, int]]] = {}  # of each queue: when so many had been put
+        # Of each queue: when so many had been put.
+        self._marks: dict[int | tuple[int, int], deque[tuple[float, int]]] = {}
 
-    def look(self, picture: Picture) -> Rows:
-        """Rows for a picture that was just taken."""
+    def look(self, picture: Picture, gauges: list[Gauge]) -> Rows:
+        """Rows for a picture and gauges that were just taken."""
         now = time.monotonic()
         seconds = now - self._moment if self._moment else 0.0
         self._moment = now
-        return Rows(
+        before, self._gauges = self._gauges, {(gauge.pid, gauge.object): gauge for gauge in gauges}
+        rows = Rows(
             self._processes(picture, seconds),
             self._pools(picture, seconds),
-            self._shared_queues(picture, seconds, now) + _local_queues(picture),
-            _locks(picture),
+            self._shared_queues(picture, seconds, now) + self._local_queues(picture, before, seconds, now),
+            _locks(picture, gauges, before, seconds),
         )
+        for key in set(self._marks) - set(self._queues) - set(self._gauges):
+            del self._marks[key]
+        return rows
 
     def _processes(self, picture: Picture, seconds: float) -> list[ProcessRow]:
         rows, before, self._cpu = [], self._cpu, {}
@@ -163,12 +177,40 @@ class Rates:
             rows.append(
                 QueueRow(name or f"Queue {id:016x}", put - taken, max(0, maxsize), *rates, oldest, getters, putters)
             )
-        for id in set(self._marks) - set(self._queues):
-            del self._marks[id]
-            self._names.pop(id, None)
+        for id in set(self._names) - set(self._queues):
+            del self._names[id]
         return rows
 
-    def _age(self, id: int, put: int, taken: int, now: float) -> float | None:
+    def _local_queues(
+        self, picture: Picture, before: dict[tuple[int, int], Gauge], seconds: float, now: float
+    ) -> list[QueueRow]:
+        """Those of one process: more of them can't be seen from outside."""
+        waiting: dict[tuple[int, int], list[int]] = {}
+        names: dict[tuple[int, int], str] = {}
+        for thread in picture.threads:
+            wait = thread.wait
+            if wait is not None and wait.private and wait.kind in ("get", "put"):
+                key = thread.pid, wait.object - 4 * (wait.kind == "put")  # each side has a word, one behind the other
+                waiting.setdefault(key, [0, 0])[wait.kind == "put"] += 1
+                names[key] = names.get(key) or _PLAIN.sub("", wait.what)
+        rows = []
+        for key, gauge in sorted(self._gauges.items()):
+            if gauge.kind != "get":
+                continue
+            rates: tuple[float | None, float | None] = (None, None)
+            if seconds:
+                put, taken = gauge.put_before, gauge.taken_before
+                if key in before:
+                    put, taken = before[key].put, before[key].taken
+                rates = (gauge.put - put) / seconds, (gauge.taken - taken) / seconds
+            oldest = self._age(key, gauge.put, gauge.taken, now)
+            counts = waiting.pop(key, [0, 0])
+            depth = gauge.put - gauge.taken
+            rows.append(QueueRow(gauge.name, depth, max(0, gauge.maxsize), *rates, oldest, *counts))
+        rest = [QueueRow(names[key], None, None, None, None, None, *counts) for key, counts in sorted(waiting.items())]
+        return rows + rest
+
+    def _age(self, id: int | tuple[int, int], put: int, taken: int, now: float) -> float | None:
         """The item that is taken next is one that had been put when more than `taken` had."""
         marks = self._marks.setdefault(id, deque(maxlen=MARKS))
         marks.append((now, put))
@@ -205,32 +247,37 @@ def _waiting_for(picture: Picture, id: int) -> tuple[int, int, str]:
     return sum(wait.kind == "get" for wait in waits), sum(wait.kind == "put" for wait in waits), name
 
 
-def _local_queues(picture: Picture) -> list[QueueRow]:
-    """Those of one process for which somebody waits: more can't be seen from outside."""
-    found: dict[tuple[int, str], list[int]] = {}
-    for thread in picture.threads:
-        wait = thread.wait
-        if wait is not None and wait.private and wait.kind in ("get", "put"):
-            counts = found.setdefault((thread.pid, _PLAIN.sub("", wait.what)), [0, 0])
-            counts[wait.kind == "put"] += 1
-    return [QueueRow(name, None, None, None, None, None, *counts) for (_, name), counts in sorted(found.items())]
-
-
-def _locks(picture: Picture) -> list[Contended]:
+def _locks(
+    picture: Picture, gauges: list[Gauge], before: dict[tuple[int, int], Gauge], seconds: float
+) -> list[Contended]:
     names = {thread.token: thread.who for thread in picture.threads}
-    groups: dict[tuple[int, int], list[Thread]] = {}
+    groups: dict[tuple[int, int], list[Wait]] = {}
     for thread in picture.threads:
         wait = thread.wait
         if wait is not None and wait.kind not in ("get", "put", "join", "queue-join") and thread.role != "service":
-            groups.setdefault((thread.pid if wait.private else 0, wait.object), []).append(thread)
+            groups.setdefault((thread.pid if wait.private else 0, wait.object), []).append(wait)
+    figures = {(gauge.pid, gauge.object): gauge for gauge in gauges if gauge.kind != "get"}
     rows = []
-    for threads in groups.values():
-        waits = [thread.wait for thread in threads if thread.wait is not None]
-        told = next((wait for wait in waits if wait.stack), waits[0])
-        owner = names.get(told.owner, "")
-        seconds = [wait.seconds for wait in waits]
-        rows.append(Contended(told.what, owner, len(waits), sum(seconds) / len(waits), max(seconds)))
-    return sorted(rows, key=lambda row: (-row.waiters, -row.longest))
+    for key in {**groups, **figures}:
+        waits, new, old = groups.get(key, []), figures.get(key), before.get(key)
+        rate = mean = hold = None
+        if new is not None and seconds:
+            count, holds = new.waits, new.holds
+            waited, held = new.waited, new.held
+            if old is not None:
+                count, holds = count - old.waits, holds - old.holds
+                waited, held = waited - old.waited, held - old.held
+            rate = count / seconds
+            mean = waited / count if count > 0 else None
+            hold = held / holds if holds > 0 else None
+        if not waits and mean is None and hold is None:
+            continue
+        told = next((wait for wait in waits if wait.stack), waits[0] if waits else None)
+        name = told.what if told is not None and told.stack else new.name if new is not None else told.what  # type: ignore[union-attr]
+        owner = names.get(told.owner, "") if told is not None else ""
+        longest = max((wait.seconds for wait in waits), default=0.0)
+        rows.append(Contended(name, owner, len(waits), longest, rate, mean, hold))
+    return sorted(rows, key=lambda row: (-row.waiters, -(row.wait_rate or 0.0) * (row.wait or 0.0), -row.longest))
 
 
 def _what(process: Process) -> str:

@@ -234,7 +234,7 @@ class Queue(_Common[T]):
             self._put(item)
             state["unfinished_tasks"] += 1
             state["not_empty"].notify()
-        self._tell()
+        self._tell(1)
 
     def _open_get(self, block: bool = True, timeout: float | None = None) -> T:
         if block and timeout is not None:
@@ -247,7 +247,7 @@ class Queue(_Common[T]):
                 raise ShutDown
             item = self._get()
             state["not_full"].notify()
-        self._tell()
+        self._tell(0)
         return item
 
     def _wait_open(
@@ -294,7 +294,7 @@ class Queue(_Common[T]):
                 state["all_tasks_done"].notify_all()
             state["not_empty"].notify_all()
             state["not_full"].notify_all()
-        self._tell()
+        self._tell(0)
 
 
 class LifoQueue(Queue[T]):
