@@ -3,6 +3,7 @@
 TREADLE_WERROR=1                 warnings are errors (CI)
 TREADLE_SANITIZE=address|thread  build for that sanitizer, with debug checks
 TREADLE_DEBUG=1                  the checks of lock ranks and states
+TREADLE_MUTE=1                   without what only diagnosis reads: to measure it (benchmarks/board.py), and for nothing else
 TREADLE_POINTS=1                 the named points at which tests kill a process (_native/points.h)
 """
 
@@ -38,6 +39,8 @@ def flags():
     if sanitizer or os.environ.get("TREADLE_DEBUG") == "1":
         macros.append(("TREADLE_DEBUG", "1"))
         compile_args.append("-UNDEBUG")
+    if os.environ.get("TREADLE_MUTE") == "1":
+        macros.append(("TREADLE_MUTE", "1"))
     if os.environ.get("TREADLE_POINTS") == "1":
         macros.append(("TREADLE_POINTS", "1"))
     return {"extra_compile_args": compile_args, "extra_link_args": link_args, "define_macros": macros}

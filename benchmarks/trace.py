@@ -1,4 +1,4 @@
-"""What a trace costs, with the writing of its file; the first contestant is not recorded."""
+"""What a trace costs, with the writing of its file.  A round of a thousand tasks is recorded, and one beside it is not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 import treadle
 from treadle.recording import Recorder
 
-from .harness import Contestant, Row, Work
+from .paired import Cost, Pair, Round, timed
+
+NAMES = ("not recorded", "recorded")
 
 
 def compute(steps: int) -> int:
@@ -39,35 +41,38 @@ def _timed(steps: int) -> float:
     return time.perf_counter() - began
 
 
-def _pool(engine: Any, fn: Callable[[Any], Any], argument: Any, traced: bool) -> Callable[[ExitStack], Work]:
-    def open(stack: ExitStack) -> Work:
+def _both(engine: Any, fn: Callable[[Any], Any], argument: Any, count: int) -> Callable[[ExitStack], tuple[Round, Round]]:
+    def open(stack: ExitStack) -> tuple[Round, Round]:
         pool = stack.enter_context(treadle.Pool(2, engine))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
-        def plain(count: int) -> None:
+        def work() -> None:
             for _ in pool.map(fn, [argument] * count):
                 pass
 
-        def recorded(count: int) -> None:
+        def recorded() -> None:
             with Recorder(folder / "trace.json"):
-                plain(count)
+                work()
 
-        return recorded if traced else plain
+        def pids() -> list[int]:
+            return [worker.pid for worker in pool.stats().workers if worker.pid] if engine == "processes" else []
+
+        def round(work: Callable[[], None]) -> Cost:
+            return timed(work, count, pids)
+
+        return lambda: round(work), lambda: round(recorded)
 
     return open
 
 
-def rows() -> list[Row]:
-    """All rows of this file."""
+def pairs() -> list[Pair]:
+    """All of this file."""
     steps = _steps(0.001)
     return [
-        Row(title, count, [Contestant(name, _pool(engine, fn, value, name != "treadle")) for name in NAMES])
+        Pair(title, NAMES, _both(engine, fn, value, count))
         for title, count, engine, fn, value in (
             ("trace: tasks that compute for 1 ms, 2 processes", 1000, "processes", compute, steps),
             ("trace: tasks that sleep for 1 ms, 2 threads", 1000, "threads", time.sleep, 0.001),
             ("trace: tasks that do nothing, 2 processes", 20_000, "processes", identity, 1),
         )
     ]
-
-
-NAMES = ("treadle", "treadle, recorded")

@@ -21,6 +21,9 @@ How the package is laid out; a layer imports only what stands above it:
     testing/           leak check and other tools, for our users' tests and ours
     cli/               one file a command
     examples/          short programs, one for each idea
+
+To pytest, of which there is a plug-in in here: PYTEST_DONT_REWRITE.  It warns of plug-ins that are imported before it,
+as under `treadle run -m pytest`, and where warnings are errors that is the end of it.
 """
 
 from __future__ import annotations

@@ -45,10 +45,12 @@ uint64_t tl_trace_start(int fd, uint64_t limit)
             return 0;
         }
     }
+    TL_POINT("trace.claimed");
     atomic_store(&board->trace_start, tl_process.start);
     atomic_store(&board->trace_place, (uint64_t)tl_process.pid << 32 | (uint32_t)fd);
     TL_POINT("trace.placed");
     atomic_store_explicit(&board->trace, id, memory_order_release);
+    TL_POINT("trace.started");
     return id;
 }
 
@@ -57,6 +59,7 @@ bool tl_trace_stop(uint64_t id)
     struct tl_board_head *board = tl_board.head;
     uint64_t was = id;
     bool done = atomic_compare_exchange_strong(&board->trace, &was, 0);
+    TL_POINT("trace.stopped");
     if (done)
         atomic_compare_exchange_strong(&board->trace_claim, &id, 0);
     return done;
@@ -107,6 +110,7 @@ static char *claim(struct tl_tracer *tracer, uint32_t size, uint64_t *offset)
         while (*offset + size <= head->limit &&
                !atomic_compare_exchange_weak(&head->next, offset, *offset + size))
             ;
+        TL_POINT("trace.chunk.reserved");
         if (*offset + size <= head->limit && os_memory_fill(fd, *offset, size) == 0)
             memory = os_memory_map_at(fd, *offset, size);
         if (memory == NULL)
@@ -287,6 +291,7 @@ static void finish(struct tl_self *self, struct tl_span span, uint32_t flags, bo
     }
     atomic_store_explicit(&slot->flags, atomic_load_explicit(&slot->flags, memory_order_relaxed) | flags,
                           memory_order_relaxed);
+    TL_POINT("trace.slot.ending");
     atomic_store_explicit(&slot->end, now, memory_order_release);
 }
 

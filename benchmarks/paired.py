@@ -1,0 +1,88 @@
+"""Two ways of doing the same, compared to a fraction of a percent, on a machine that does other things as well.
+
+Each round of the one has a round of the other beside it, with the order changing from pair to pair.  Of each pair the ratio
+counts, and of all ratios the median; the range behind it is where the median of such a machine's ratios is, in 95 of 100
+runs.  Besides the time on the clock there is the processor time of all threads and processes that had a part: what others
+do on the machine changes it much less.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Cost(NamedTuple):
+    """Of a round, in seconds an operation."""
+
+    wall: float
+    cpu: float
+
+
+# Does a round, and says what it cost.
+Round = Callable[[], Cost]
+
+
+class Pair(NamedTuple):
+    """`open` enters what both need into the stack: the way that is the measure, and the one that is compared with it."""
+
+    title: str
+    names: tuple[str, str]
+    open: Callable[[ExitStack], tuple[Round, Round]]
+
+
+def processor_time(pids: Iterable[int]) -> float:
+    """What the living threads of these processes have used, in seconds."""
+    total = 0
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            total += int(path.read_text().split()[0])
+    return total / 1e9
+
+
+def timed(work: Callable[[], object], count: int, pids: Callable[[], Iterable[int]] = lambda: ()) -> Cost:
+    """Do it once, which is so many operations.  `pids`: of the other processes that have a part in it."""
+    others = list(pids())
+    cpu, began = time.process_time() + processor_time(others), time.perf_counter()
+    work()
+    wall = time.perf_counter() - began
+    return Cost(wall / count, (time.process_time() + processor_time(others) - cpu) / count)
+
+
+def run(pair: Pair, rounds: int) -> None:
+    """Measure and print."""
+    with ExitStack() as stack:
+        both = pair.open(stack)
+        for work in both:
+            work()  # warm up
+        costs: tuple[list[Cost], list[Cost]] = ([], [])
+        for turn in range(rounds):
+            for which in (0, 1) if turn % 2 == 0 else (1, 0):
+                gc.collect()
+                costs[which].append(both[which]())
+    print(f"\n{pair.title}")
+    for name, each in zip(pair.names, costs, strict=True):
+        wall, cpu = (statistics.median(times) * 1e6 for times in zip(*each, strict=True))
+        print(f"  {name:<34} {wall:10.3f} us {cpu:10.3f} us of processors")
+    for what in ("wall", "cpu"):
+        ratios = [getattr(b, what) / getattr(a, what) for a, b in zip(*costs, strict=True)]
+        low, high = interval(ratios)
+        print(f"  {'by the clock' if what == 'wall' else 'by processor time':<34} x {statistics.median(ratios):.4f}   ({low:.4f} .. {high:.4f})")
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Where the median of what these come from is, in 95 of 100 cases, whatever their distribution: order statistics."""
+    ordered, count = sorted(values), len(values)
+    reach = 0.98 * count**0.5
+    return ordered[max(0, int(count / 2 - reach))], ordered[min(count - 1, int(count / 2 + reach))]
+
+
+def processors() -> int:
+    """How many there are for this process."""
+    return len(os.sched_getaffinity(0))
