@@ -11,7 +11,18 @@ from importlib import import_module
 from . import paired
 from .harness import run
 
-GROUPS = ("brain", "pool", "pool_start", "pool_faces", "sync", "sync_shared", "queues_shared", "managers", "trace", "board")
+GROUPS = (
+    "brain",
+    "pool",
+    "pool_start",
+    "pool_faces",
+    "sync",
+    "sync_shared",
+    "queues_shared",
+    "managers",
+    "trace",
+    "board",
+)
 
 
 def main() -> int:
@@ -19,7 +30,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="treadle and its peers in one run")
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, three rounds")
-    parser.add_argument("--rounds", type=int, default=None, help="rounds a row (default 7; of pairs 41; quick: 3 and 9)")
+    parser.add_argument(
+        "--rounds", type=int, default=None, help="rounds a row (default 7; of pairs 41; quick: 3 and 9)"
+    )
     arguments = parser.parse_args()
     for group in arguments.groups:
         if group not in GROUPS:

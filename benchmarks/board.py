@@ -1,9 +1,9 @@
-"""What it costs to write down what only diagnosis reads: who waits for whom since when and where, what each worker runs,
-how each pool stands, and to look whether somebody records or watches.
+"""What it costs to write down what only diagnosis reads: who waits for whom since when and where, what each
+worker runs, how each pool stands, and to look whether somebody records or watches.
 
-The ordinary core beside one that is built without all that (TREADLE_MUTE, see `setup.py`), on the benchmarks of the other
-groups, in turns.  Where valgrind is installed, also the instructions of what one thread does alone, which no other
-program on the machine changes.
+The ordinary core beside one that is built without all that (TREADLE_MUTE, see `setup.py`), on the benchmarks of the
+other groups, in turns.  Where valgrind is installed, also the instructions of what one thread does alone, which no
+other program on the machine changes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from .board_work import ROWS
 from .paired import Cost, Pair, Round
 
 ROOT = Path(__file__).parent.parent
-ALONE = ("Lock, nobody waits", "Queue, put and get", "Lock of processes, nobody waits", "Queue of processes, put and get")
+ALONE = (
+    "Lock, nobody waits",
+    "Queue, put and get",
+    "Lock of processes, nobody waits",
+    "Queue of processes, put and get",
+)
 NAMES = ("without the board's figures", "as it is")
 
 
@@ -36,7 +41,9 @@ def _builds() -> tuple[Path, Path]:
         where = Path(tempfile.mkdtemp(prefix="treadle-board-"))
         command = [sys.executable, "setup.py", "-q", "build", f"-j{os.cpu_count()}"]
         command += ["--build-base", str(where), "--build-lib", str(where / "lib")]
-        subprocess.run(command, cwd=ROOT, env={**os.environ, "TREADLE_MUTE": mute}, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "TREADLE_MUTE": mute}, check=True, stdout=subprocess.DEVNULL
+        )
         made.append(where / "lib")
     return made[0], made[1]
 

@@ -1,7 +1,7 @@
 """What `benchmarks.board` runs in a process of its own: ``python -m benchmarks.board_work ROW [COUNT]``.
 
-With a count it does the work once, so many times, and ends.  Else it does a round for each line that it reads, and prints
-what it cost.
+With a count it does the work once, so many times, and ends.  Else it does a round for each line that it reads, and
+prints what it cost.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
 """Two ways of doing the same, compared to a fraction of a percent, on a machine that does other things as well.
 
-Each round of the one has a round of the other beside it, with the order changing from pair to pair.  Of each pair the ratio
-counts, and of all ratios the median; the range behind it is where the median of such a machine's ratios is, in 95 of 100
-runs.  Besides the time on the clock there is the processor time of all threads and processes that had a part: what others
-do on the machine changes it much less.
+Each round of the one has a round of the other beside it, with the order changing from pair to pair.  Of each pair the
+ratio counts, and of all ratios the median; the range behind it is where the median of such ratios is, in 95 of 100
+runs.  Besides the time on the clock there is the processor time of all threads and processes that had a part: what
+others do on the machine changes it much less.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -30,7 +29,7 @@ Round = Callable[[], Cost]
 
 
 class Pair(NamedTuple):
-    """`open` enters what both need into the stack: the way that is the measure, and the one that is compared with it."""
+    """`open` enters what both need into the stack: the way that is the measure, and the one that is compared to it."""
 
     title: str
     names: tuple[str, str]
@@ -70,19 +69,14 @@ def run(pair: Pair, rounds: int) -> None:
     for name, each in zip(pair.names, costs, strict=True):
         wall, cpu = (statistics.median(times) * 1e6 for times in zip(*each, strict=True))
         print(f"  {name:<34} {wall:10.3f} us {cpu:10.3f} us of processors")
-    for what in ("wall", "cpu"):
+    for what, how in (("wall", "by the clock"), ("cpu", "by processor time")):
         ratios = [getattr(b, what) / getattr(a, what) for a, b in zip(*costs, strict=True)]
         low, high = interval(ratios)
-        print(f"  {'by the clock' if what == 'wall' else 'by processor time':<34} x {statistics.median(ratios):.4f}   ({low:.4f} .. {high:.4f})")
+        print(f"  {how:<34} x {statistics.median(ratios):.4f}   ({low:.4f} .. {high:.4f})")
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Where the median of what these come from is, in 95 of 100 cases, whatever their distribution: order statistics."""
+    """Where the median of what these come from is, in 95 of 100 cases, whatever the distribution."""
     ordered, count = sorted(values), len(values)
     reach = 0.98 * count**0.5
     return ordered[max(0, int(count / 2 - reach))], ordered[min(count - 1, int(count / 2 + reach))]
-
-
-def processors() -> int:
-    """How many there are for this process."""
-    return len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""What a trace costs, with the writing of its file.  A round of a thousand tasks is recorded, and one beside it is not."""
+"""What a trace costs, with the writing of its file: of two rounds beside each other one is recorded."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def _timed(steps: int) -> float:
     return time.perf_counter() - began
 
 
-def _both(engine: Any, fn: Callable[[Any], Any], argument: Any, count: int) -> Callable[[ExitStack], tuple[Round, Round]]:
+def _both(
+    engine: Any, fn: Callable[[Any], Any], argument: Any, count: int
+) -> Callable[[ExitStack], tuple[Round, Round]]:
     def open(stack: ExitStack) -> tuple[Round, Round]:
         pool = stack.enter_context(treadle.Pool(2, engine))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

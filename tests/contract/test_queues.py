@@ -223,3 +223,35 @@ def test_shutdown_wakes_all(queue: ModuleType, kind: str) -> None:
     q.shutdown()
     end(*threads)
     assert seen == ["get"] * 3
+
+
+@pytest.mark.parametrize("timeout", [plain.TIMEOUT_MAX * 2, float("inf")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_timeout_that_is_too_long_is_an_error_for_who_waits_only(
+    queue: ModuleType, kind: str, timeout: float
+) -> None:
+    q = getattr(queue, kind)(1)
+    q.put(1, timeout=timeout)
+    with pytest.raises(OverflowError):
+        q.put(2, timeout=timeout)
+    assert q.get(timeout=timeout) == 1
+    with pytest.raises(OverflowError):
+        q.get(timeout=timeout)
+
+
+def test_who_replaces_the_wait_of_a_condition_hears_of_waits(
+    queue: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q = queue.Queue(1)
+    q.put(1)
+    waits = []
+    original = q.not_full.wait
+
+    def wait(timeout: float | None = None) -> bool:
+        waits.append(timeout)
+        return original(timeout)
+
+    monkeypatch.setattr(q.not_full, "wait", wait)
+    with pytest.raises(queue.Full):
+        q.put(2, timeout=0.01)
+    assert waits and 0 < waits[0] <= 0.01

@@ -236,7 +236,7 @@ def test_queues_and_locks_of_one_process_have_figures_while_somebody_looks(used:
     ran = top("--once", str(used))
     assert ran.returncode == 0, ran.stderr
     text = ran.stdout
-    lines = [line for line in text.splitlines() if "Queue (made at used.py:6)" in line]
+    lines = [line for line in text.splitlines() if line.strip().startswith("Queue (made at used.py:6)")]
     assert len(lines) == 3, text  # one without a limit, one of five, and one that works in Python
     figures = [re.split(r"\s{2,}", line.strip())[1:] for line in lines]
     for depth, of, put, get, oldest, *_ in figures:

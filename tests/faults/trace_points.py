@@ -2,8 +2,8 @@
 
     python trace_points.py begins|works|runs POINT:N
 
-Needs a build with TREADLE_POINTS=1.  `begins`: a child begins a recording of the session, and ends it.  `works`: a worker
-of the pool that is recorded.  `runs`: a program that records itself.  Prints "ok", and whether the kill came.
+Needs a build with TREADLE_POINTS=1.  `begins`: a child begins a recording of the session, and ends it.  `works`: a
+worker of the pool that is recorded.  `runs`: a program that records itself.  Prints "ok", and whether the kill came.
 """
 
 from __future__ import annotations

@@ -575,12 +575,12 @@ class Rendering:
 
     tasks: int  # in the chunks that were scanned
     def __new__(cls, data: memoryview, begin: int, end: int, /) -> Rendering: ...
-    # All chunks are scanned before the lines of any are asked for.  -> the chunk's texts by number; its slots of the kinds
-    # END, MARK and THREAD: (kind, begin, name, where, flags, a, b); the last moment that it tells of
+    # All chunks are scanned before the lines of any are asked for.  -> the chunk's texts by number; its slots of the
+    # kinds END, MARK and THREAD: (kind, begin, name, where, flags, a, b); the last moment that it tells of
     def scan(
         self, place: int, count: int, /
     ) -> tuple[dict[int, str], list[tuple[int, int, int, int, int, int, int]], int]: ...
-    # texts: of its thread so far, as JSON.  broken(place, worker, begin) -> (end, flags, unfinished) of a slot that has no
+    # texts: of its thread, as JSON.  broken(place, worker, begin) -> (end, flags, unfinished) of a slot that has no
     # end; who(token) -> an owner's name, as JSON
     def lines(
         self,

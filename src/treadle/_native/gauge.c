@@ -47,6 +47,7 @@ static struct tl_gauge *gauge_at(uint64_t object, uint32_t pid, uint32_t probe)
 
 static bool is_of(const struct tl_gauge *gauge, uint64_t watch, uint64_t object, uint32_t pid)
 {
+    /* SYNC POINT: gauge */
     return atomic_load_explicit(&gauge->turn, memory_order_acquire) == watch << 1 &&
            atomic_load_explicit(&gauge->object, memory_order_relaxed) == object &&
            atomic_load_explicit(&gauge->pid, memory_order_relaxed) == pid;
@@ -70,6 +71,7 @@ struct tl_gauge *tl_gauge_claim(uint64_t watch, uint64_t object, uint32_t flags,
     for (probe = 0; gauge == NULL && probe < TL_GAUGE_PROBES; probe++) {
         struct tl_gauge *place = gauge_at(object, pid, probe);
         uint64_t turn = atomic_load(&place->turn), mine = watch << 1 | 1;
+        /* SYNC POINT: gauge */
         if (turn >> 1 >= watch || !atomic_compare_exchange_strong(&place->turn, &turn, mine))
             continue;
         atomic_store_explicit(&place->object, object, memory_order_relaxed);

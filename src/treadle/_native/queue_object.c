@@ -30,6 +30,7 @@ struct queue_object {
     struct listeners listeners;
 };
 
+#define TOO_LONG (INT64_MAX - 1) /* a time-out that no clock can hold: an error only for who has to wait */
 #define KEPT_ROOM 8192u /* slots that an empty queue keeps, 64 KiB: it is likely to be filled again */
 
 enum outcome { DONE, BLOCKED, CLOSED, OPENED, FAILED };
@@ -258,6 +259,10 @@ static enum wait_result wait_for(struct queue_object *self, struct tl_self *me, 
 {
     struct queue_wait w;
     enum wait_result result;
+    if (timeout == TOO_LONG) {
+        PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
+        return WAIT_ERROR;
+    }
     memset(&w, 0, sizeof w);
     w.queue = self;
     w.side = side;
@@ -327,8 +332,12 @@ static int block_args(bool limited, PyObject *const *args, Py_ssize_t nargs, PyO
         *timeout = block ? -1 : 0;
         return 0;
     }
-    if (core_timeout(values[2], timeout) < 0)
-        return -1;
+    if (core_timeout(values[2], timeout) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+            return -1;
+        PyErr_Clear();
+        *timeout = TOO_LONG;
+    }
     if (*timeout == 0 && PyFloat_AsDouble(values[2]) < 0) {
         PyErr_SetString(PyExc_ValueError, "'timeout' must be a non-negative number");
         return -1;
@@ -375,7 +384,7 @@ static PyObject *put(PyObject *op, PyObject *item, int64_t timeout)
             return RAISE(op, shutdown);
         if (outcome == FAILED)
             return PyErr_NoMemory();
-        if (timeout > 0) {
+        if (timeout > 0 && timeout != TOO_LONG) {
             uint64_t now = os_now();
             if (deadline == 0)
                 deadline = now + (uint64_t)timeout;
@@ -415,7 +424,7 @@ static PyObject *get(PyObject *op, int64_t timeout)
             return open_call(op, "_open_get", NULL, left);
         if (outcome == CLOSED)
             return RAISE(op, shutdown);
-        if (timeout > 0) {
+        if (timeout > 0 && timeout != TOO_LONG) {
             uint64_t now = os_now();
             if (deadline == 0)
                 deadline = now + (uint64_t)timeout;

@@ -46,8 +46,9 @@ _MOST = 8  # lines of a pool's running tasks
 def command(pid: int | None, once: bool, interval: float) -> int:
     """Show what the program of process PID is doing: its pools, queues, locks and processes.
 
-    It looks from outside, so it works while the program hangs.  What it costs the program: while it looks, locks that are
-    waited for and queues count; nothing else.  Without PID: the only program of this user that uses treadle.  Where the output is no terminal it prints one picture, as with --once.
+    It looks from outside, so it works while the program hangs.  While it looks, and only then, the program counts, in
+    its queues and in locks that are waited for.  Without PID: the only program of this user that uses treadle.  Where
+    the output is no terminal it prints one picture, as with --once.
 
     Keys: q quits; c, m, p, w sort the processes by CPU, memory, pid, or how many of their threads wait.
     """

@@ -18,9 +18,9 @@ __all__ = ["Gauge", "watch"]
 class Gauge:
     """An object's figures since the watch began.
 
-    `pid` is 0 for what several processes share.  Of a queue (`kind` "get"): how many items were `put` and `taken` in its
-    whole life, the same when this was first seen, and its `maxsize`.  Of anything else: how many `waits` ended with what they were for, and after how many
-    seconds in all; and of a lock's `holds` that began with a wait, the same.
+    `pid` is 0 for what several processes share.  Of a queue (`kind` "get"): how many items were `put` and `taken` in
+    its whole life, the same when this was first seen, and its `maxsize`.  Of anything else: how many `waits` ended with
+    what they were for, and after how many seconds in all; and of a lock's `holds` that began with a wait, the same.
     """
 
     pid: int

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from treadle._native import _core
+from treadle._native.waits import Wait
 
 from .gauges import Gauge
-from .picture import Picture, Pool, Process, Task, Thread, Wait
+from .picture import Picture, Pool, Process, Task, Thread
 
 __all__ = ["Contended", "PoolRow", "ProcessRow", "QueueRow", "Rates", "Rows"]
 
@@ -50,8 +51,8 @@ class QueueRow:
     """A queue between processes; or one of one process that was used while somebody looked, or of which somebody waits.
 
     `depth`, `put_rate`, `get_rate` (a second) and `maxsize` (0: no limit) are None where they are not known yet: of a
-    queue of one process that has not changed since the first look, rates at the first look.  `oldest` is how many seconds its oldest item has lain there at least, None if that can't be
-    told.  `getters` and `putters` wait.
+    queue of one process that has not changed since the first look, and rates at the first look.  `oldest` is how many
+    seconds its oldest item has lain there at least, None if that can't be told.  `getters` and `putters` wait.
     """
 
     name: str
@@ -69,8 +70,8 @@ class Contended:
     """A lock, semaphore, condition, event or barrier for which somebody waits, or has waited since the last look.
 
     `waiters` wait now, the one that came first for `longest` seconds.  Since the last look, so many waits a second
-    (`wait_rate`) have ended with what they were for, after `wait` seconds in the mean; and a lock's holds that began with
-    such a wait, and have ended, took `hold` seconds in the mean.  None: there was none, or it was the first look.
+    (`wait_rate`) have ended with what they were for, after `wait` seconds in the mean; and a lock's holds that began
+    with such a wait, and have ended, took `hold` seconds in the mean.  None: there was none, or it was the first look.
     """
 
     name: str

@@ -261,8 +261,16 @@ class Queue(_Common[T]):
         if not block:
             raise error
         state = self.__dict__
-        if not condition.wait_for(lambda: state["is_shutdown"] or ready(), timeout):
-            raise error
+        limit = None if timeout is None else time.monotonic() + timeout
+        while not state["is_shutdown"] and not ready():
+            # wait() and not wait_for(): programs that reach for a queue's conditions replace it, to hear of waits.
+            if limit is None:
+                condition.wait()
+                continue
+            left = limit - time.monotonic()
+            if left <= 0:
+                raise error
+            condition.wait(left)
 
     def _open_task_done(self) -> None:
         state = self.__dict__
