@@ -84,7 +84,7 @@ def _child(stack: ExitStack, row: str, build: Path) -> Round:
 def pairs() -> list[Pair]:
     """All of this file; the builds are removed in the end."""
     instructions()
-    return [Pair(f"board: {row}", NAMES, _both(row)) for row in ROWS]
+    return [Pair(f"board: {row}", NAMES, _both(row), instances=13) for row in ROWS]
 
 
 def instructions() -> None:
@@ -94,7 +94,7 @@ def instructions() -> None:
         return
     print("\nboard: instructions")
     for row in ALONE:
-        each = [(_counted(row, build, 60_000) - _counted(row, build, 20_000)) / 40_000 for build in _builds()]
+        each = [(_counted(row, build, 30_000) - _counted(row, build, 10_000)) / 20_000 for build in _builds()]
         print(f"  {row:<34} {each[0]:8.1f} {NAMES[0]}, {each[1]:8.1f} {NAMES[1]}: x {each[1] / each[0]:.4f}")
 
 

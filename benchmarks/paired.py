@@ -34,6 +34,9 @@ class Pair(NamedTuple):
     title: str
     names: tuple[str, str]
     open: Callable[[ExitStack], tuple[Round, Round]]
+    # How often all is set up anew.  Where the two ways run in processes of their own, one process may be some percent
+    # faster than another one that does the very same, for as long as both live: where its memory lies decides.
+    instances: int = 1
 
 
 def processor_time(pids: Iterable[int]) -> float:
@@ -56,23 +59,31 @@ def timed(work: Callable[[], object], count: int, pids: Callable[[], Iterable[in
 
 def run(pair: Pair, rounds: int) -> None:
     """Measure and print."""
-    with ExitStack() as stack:
-        both = pair.open(stack)
-        for work in both:
-            work()  # warm up
-        costs: tuple[list[Cost], list[Cost]] = ([], [])
-        for turn in range(rounds):
-            for which in (0, 1) if turn % 2 == 0 else (1, 0):
-                gc.collect()
-                costs[which].append(both[which]())
+    costs: tuple[list[Cost], list[Cost]] = ([], [])
+    for instance in range(pair.instances):
+        with ExitStack() as stack:
+            both = pair.open(stack)
+            for work in both:
+                work()  # warm up
+            measured: tuple[list[Cost], list[Cost]] = ([], [])
+            for turn in range(instance, instance + max(3, rounds // pair.instances)):
+                for which in (0, 1) if turn % 2 == 0 else (1, 0):
+                    gc.collect()
+                    measured[which].append(both[which]())
+        for all, new in zip(costs, measured, strict=True):
+            all.extend(new if pair.instances == 1 else [_median(new)])
     print(f"\n{pair.title}")
     for name, each in zip(pair.names, costs, strict=True):
-        wall, cpu = (statistics.median(times) * 1e6 for times in zip(*each, strict=True))
-        print(f"  {name:<34} {wall:10.3f} us {cpu:10.3f} us of processors")
+        wall, cpu = _median(each)
+        print(f"  {name:<34} {wall * 1e6:10.3f} us {cpu * 1e6:10.3f} us of processors")
     for what, how in (("wall", "by the clock"), ("cpu", "by processor time")):
         ratios = [getattr(b, what) / getattr(a, what) for a, b in zip(*costs, strict=True)]
         low, high = interval(ratios)
         print(f"  {how:<34} x {statistics.median(ratios):.4f}   ({low:.4f} .. {high:.4f})")
+
+
+def _median(costs: list[Cost]) -> Cost:
+    return Cost(*(statistics.median(each) for each in zip(*costs, strict=True)))
 
 
 def interval(values: list[float]) -> tuple[float, float]:

@@ -6,8 +6,8 @@ import pytest
 from c_program import KINDS, MARKS, build, run
 
 SOURCES = [
-    "arena.c", "board.c", "cycle.c", "guard.c", "lock.c", "os_linux.c", "park.c", "permits.c", "points.c", "rounds.c",
-    "self.c", "trace.c",
+    "arena.c", "board.c", "cycle.c", "gauge.c", "guard.c", "lock.c", "os_linux.c", "park.c", "permits.c", "points.c",
+    "rounds.c", "self.c", "trace.c",
 ]  # fmt: skip
 
 pytestmark = MARKS

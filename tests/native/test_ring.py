@@ -6,8 +6,8 @@ import pytest
 from c_program import KINDS, MARKS, build, run
 
 SOURCES = [
-    "board.c", "cells.c", "cycle.c", "extents.c", "guard.c", "lock.c", "os_linux.c", "park.c", "points.c", "ring.c",
-    "segment.c", "self.c", "trace.c",
+    "board.c", "cells.c", "cycle.c", "extents.c", "gauge.c", "guard.c", "lock.c", "os_linux.c", "park.c", "points.c",
+    "ring.c", "segment.c", "self.c", "trace.c",
 ]  # fmt: skip
 
 pytestmark = MARKS
