@@ -102,12 +102,25 @@ static bool look(struct waiting *w, bool entitled, bool inspect)
     return false;
 }
 
+/* A thread of the standard library's does not tell its name by itself. */
+static void name_thread(struct waiting *w)
+{
+    _Atomic char *name = tl_board.cold[w->self->records[0]].name;
+    char text[TL_NAME_SIZE];
+    if (atomic_load_explicit(&name[0], memory_order_relaxed) != 0 && !w->self->name_was_asked)
+        return;
+    core_threading_name(w->state, text, sizeof text);
+    tl_text_store(name, TL_NAME_SIZE, text);
+    w->self->name_was_asked = true;
+}
+
 /* Write down what is waited for and where this thread stands, for whoever diagnoses. */
 static void tell(struct waiting *w)
 {
     struct tl_cold *cold = &tl_board.cold[w->record];
     char text[TL_STACK_SIZE];
     attach(w);
+    name_thread(w);
     text[0] = 0;
     if (w->wait->describe != NULL)
         w->wait->describe(w->wait, text, TL_WHAT_SIZE);
@@ -286,6 +299,7 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
         core_no_record();
         return WAIT_ERROR;
     }
+    wait->record = w.record;
     w.ticket = tl_ticket();
     w.main_thread = atomic_load_explicit(&tl_board.cold[w.record].tid, memory_order_relaxed) == tl_process.pid;
     if (timeout >= 0) {
@@ -399,6 +413,8 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
             publish(&w);
             entitled = true;
         }
+        if ((late || why == OS_TIMEOUT) && (wait->flags & TL_HEIRS) && tl_inherit(w.record, wait->object, w.ticket))
+            return finish(&w, WAIT_GOT, false);
         if (late) {
             enum tl_phase phase;
             if (look(&w, entitled, true))
