@@ -23,7 +23,9 @@ def install():
         for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if "win32" not in module.name and not module.name.endswith(".preload"):
                 importlib.import_module(module.name)
-    faces = {"multiprocessing." + module.__name__.rpartition(".")[2]: module for module in (managers, pool, sharedctypes)}
+    faces = {
+        "multiprocessing." + module.__name__.rpartition(".")[2]: module for module in (managers, pool, sharedctypes)
+    }
     for name, module in {"multiprocessing": ours, **faces}.items():
         displaced.modules[name] = sys.modules[name]
         sys.modules[name] = module
