@@ -36,9 +36,9 @@ class Manager:
     nothing.  The memory goes with the last process that uses it.
 
     With a `path` the objects are in that file, and last; several programs may open it at the same time.  What shall be
-    found again has a name: `Manager(path).dict(name="cache")` makes it, or opens what has that name.  A killed process loses
-    nothing that it has done; that a crash of the whole machine doesn't either is true for `sync=True`, at the price of
-    a write to the disk for each change.
+    found again has a name: `Manager(path).dict(name="cache")` makes it, or opens what has that name.  A killed process
+    loses nothing that it has done; that a crash of the whole machine doesn't either is true for `sync=True`, at the
+    price of a write to the disk for each change.
     """
 
     _registered: ClassVar[type[SyncManager]] = SyncManager
