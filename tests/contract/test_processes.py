@@ -270,7 +270,14 @@ def test_signals_to_one_that_has_ended(mine) -> None:
 
 
 def test_suspending_what_was_not_started_leaves_nothing_for_the_end() -> None:
-    script = "from treadle import multiprocessing as m\np = m.Process()\ntry: p.suspend()\nexcept ValueError: print('refused')"
+    script = """if True:
+        from treadle import multiprocessing
+        process = multiprocessing.Process()
+        try:
+            process.suspend()
+        except ValueError:
+            print("refused")
+    """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     assert (ran.stdout, ran.stderr) == ("refused\n", "")
 

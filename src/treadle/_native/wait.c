@@ -4,6 +4,7 @@
  * signals, interrupts, cycles, owners that have gone.
  */
 #include "core.h"
+#include "segment.h"
 
 #include <errno.h>
 #include <math.h>
@@ -441,6 +442,7 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
                 return finish(&w, WAIT_ERROR, false);
         }
         if (why == OS_TIMEOUT && slice >= SLICE_EDGE) {
+            tl_segments_tidy(TL_SEGMENT_LOST);
             slices++;
             entitled = true;
             if (!w.told)
