@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import copy
 import ctypes
 import gc
@@ -143,10 +144,8 @@ def kept() -> int:
     """How many segments this process has open."""
     found = 0
     for number in os.listdir("/proc/self/fd"):
-        try:
+        with contextlib.suppress(OSError):
             found += os.readlink(f"/proc/self/fd/{number}").startswith("/memfd:treadle-")
-        except OSError:
-            pass
     return found
 
 
