@@ -21,14 +21,14 @@ import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from treadle import first_steps
+from treadle import displaced, first_steps
 
 __all__ = ["install"]
 
 _STEP = "treadle.stand_ins:_install_in_child"
 
 _lock = threading.RLock()  # held by who installs
-_originals: dict[str, types.ModuleType] = {}  # the standard library's modules that something stands in for
+_originals = displaced.modules  # the standard library's modules that something stands in for
 _faces: dict[str, types.ModuleType] = {}  # what stands in for them
 _installed = False
 

@@ -375,6 +375,14 @@ def test_namespace(manager: Any) -> None:
     assert again.y == [2]
 
 
+def test_any_keyword_is_an_item(manager: Any) -> None:
+    if isinstance(manager, Manager) and manager.address is not None:
+        pytest.skip("in a file, name= is the object's own")
+    assert manager.dict(name="Ada", self=1).copy() == {"name": "Ada", "self": 1}
+    assert manager.dict([("a", 1)], name=None).copy() == {"a": 1, "name": None}
+    assert manager.Namespace(name="Ada").name == "Ada"
+
+
 def test_value(manager: Any) -> None:
     value = manager.Value("i", 5)
     value.value += 1

@@ -6,6 +6,8 @@ import gc
 import multiprocessing as stdlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -256,13 +258,28 @@ def test_suspend_and_resume(mine) -> None:
 
 def test_signals_to_one_that_has_ended(mine) -> None:
     process = mine.Process(target=work.add, args=(1,))
-    with pytest.raises(ValueError, match="not started"):
-        process.interrupt()
+    names = ("interrupt", "terminate", "kill", "suspend", "resume")
+    for name in names:
+        with pytest.raises(ValueError, match="not started"):
+            getattr(process, name)()
     process.start()
     process.join()
-    for name in ("interrupt", "terminate", "kill", "suspend", "resume"):
+    for name in names:
         getattr(process, name)()
     assert process.result() == 1
+
+
+def test_suspending_what_was_not_started_leaves_nothing_for_the_end() -> None:
+    script = """if True:
+        from treadle import multiprocessing
+        process = multiprocessing.Process()
+        try:
+            process.suspend()
+        except ValueError:
+            print("refused")
+    """
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert (ran.stdout, ran.stderr) == ("refused\n", "")
 
 
 @pytest.mark.parametrize("inner", METHODS)

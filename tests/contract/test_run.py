@@ -61,7 +61,17 @@ lock.acquire()
 print("here", flush=True)
 lock.acquire(timeout=60)
 """
+MANAGERS = """\
+import multiprocessing as mp
+from multiprocessing.managers import SyncManager
+class Mine(SyncManager): pass
+if __name__ == "__main__":
+    for method in ("forkserver", "spawn", "fork"):
+        with Mine(ctx=mp.get_context(method)) as manager:
+            print(method, manager.dict(a=1), manager.Pool(1).map(abs, [-1]))
+"""
 PROGRAMS = {
+    "managers with a server": (MANAGERS, []),
     "argv": (TELL, ["-m", "--x", "-c", ""]),
     "exit 3": ("raise SystemExit(3)", []),
     "exit with words": ("import sys; sys.exit('so much for that')", []),

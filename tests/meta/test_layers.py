@@ -22,6 +22,7 @@ LAYERS = {
     "_native": 1,
     "handles.py": 1,
     "first_steps.py": 0,
+    "displaced.py": 0,
     "recording": 2,
     "sync": 2,
     "queues": 3,

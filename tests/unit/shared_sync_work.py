@@ -145,7 +145,7 @@ def every_way(context: Any, kind: str) -> None:
 
 
 def crossed(first: Lock, second: Lock, meet: Barrier, connection: Any) -> None:
-    threading.current_thread().name = "Crossing"
+    threading.current_thread().name = f"Crossing {first.name}"
     try:
         with first:
             meet.wait(20)
@@ -153,6 +153,12 @@ def crossed(first: Lock, second: Lock, meet: Barrier, connection: Any) -> None:
                 connection.send("through")
     except DeadlockError as error:
         connection.send(str(error))
+
+
+def in_a_thread(target: Any, *arguments: Any) -> None:
+    thread = threading.Thread(target=target, args=arguments)
+    thread.start()
+    thread.join()
 
 
 def deadlock(context: Any) -> None:
@@ -164,8 +170,10 @@ def deadlock(context: Any) -> None:
         runners: list[Any] = []
         for i in range(count):
             arguments = (locks[i], locks[(i + 1) % count], meet, pipes[i][1])
-            kind = threading.Thread if i == 2 else context.Process
-            runners.append(kind(target=crossed, args=arguments))
+            if i == 2:
+                runners.append(threading.Thread(target=crossed, args=arguments))
+            else:
+                runners.append(context.Process(target=in_a_thread, args=(crossed, *arguments)))
         began = time.monotonic()
         for runner in runners:
             runner.start()
@@ -181,6 +189,7 @@ def deadlock(context: Any) -> None:
             assert f"'lock {i}'" in stories[0], stories[0]
         assert "of process" in stories[0], stories[0]
         assert stories[0].count("in crossed") == count, stories[0]
+        assert all(stories[0].count(f"thread 'Crossing lock {i}'") == 2 for i in range(count)), stories[0]
         print(f"{count}: {time.monotonic() - began:.3f} s")
         for pipe in pipes:
             for end in pipe:

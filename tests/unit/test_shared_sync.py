@@ -274,6 +274,55 @@ def test_a_dead_waiter_takes_no_notification(child: Callable[..., Any]) -> None:
     assert woken.acquire(timeout=20)
 
 
+@pytest.mark.parametrize("lock", [Lock, RLock])
+@pytest.mark.parametrize("moment", ["stopped", "waits for the lock", "dying"])
+def test_a_notification_outlives_whom_it_was_for(child: Callable[..., Any], lock: Any, moment: str) -> None:
+    """Who dies before wait() has returned leaves it to one that waited at the time, and to nobody else."""
+    condition, ready, woken = Condition(lock()), Semaphore(0), Semaphore(0)
+
+    def wait() -> None:
+        with condition:
+            ready.release()
+            assert condition.wait(20)
+        woken.release()
+
+    def start() -> Any:
+        process = child(wait)
+        assert ready.acquire(timeout=20)
+        with condition:  # it waits by now, for its lock is free
+            return process
+
+    first, _ = start(), start()
+    if moment == "stopped":
+        os.kill(first.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WNOWAIT)
+        with condition:
+            condition.notify()
+        first.kill()
+    elif moment == "dying":
+        with condition:
+            first.kill()
+            condition.notify()
+    else:
+        with condition:
+            condition.notify()
+            if lock is Lock:  # it is woken at once, else when the lock is released
+                while condition._lock._waiters() == 0:
+                    time.sleep(0.001)
+            first.kill()
+            first.join()
+    assert woken.acquire(timeout=20), "the dead one took it along"
+    late = child(wait)
+    assert ready.acquire(timeout=20)
+    with condition:
+        pass
+    assert not woken.acquire(timeout=0.3), "it went to one that came later"
+    with condition:
+        condition.notify()
+    assert woken.acquire(timeout=20)
+    late.join()
+
+
 def test_a_dead_party_breaks_the_barrier(child: Callable[..., Any]) -> None:
     barrier, ended = Barrier(3), []
 

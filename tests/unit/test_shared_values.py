@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import copy
 import ctypes
 import gc
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shared_work import Point, add, relay, write
+from shared_work import Point, add, relay, take_all, write
 
 import treadle
 from treadle import multiprocessing
+from treadle._native import _core
 from treadle.multiprocessing import sharedctypes
 from treadle.shared.buffers import SharedBuffer
 from treadle.testing.leaks import belongings
@@ -136,6 +138,43 @@ def test_shared_buffers_come_and_go() -> None:
         assert again[0] == i % 256
     del again
     assert not belongings().without(before)
+
+
+def kept() -> int:
+    """How many segments this process has open."""
+    found = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found += os.readlink(f"/proc/self/fd/{number}").startswith("/memfd:treadle-")
+    return found
+
+
+def test_a_sender_that_waits_lets_go_of_what_has_arrived() -> None:
+    """It does nothing else with shared memory meanwhile."""
+    box, arrived, over = multiprocessing.Queue(), multiprocessing.Event(), multiprocessing.Event()
+    process = FORK.Process(target=take_all, args=(box, arrived, over))
+    before = kept()
+    for _ in range(20):
+        box.put(treadle.share(bytes(100_000)))
+    assert kept() >= before + 20
+    box.put(None)
+    process.start()
+    assert arrived.wait(20)
+    assert not over.wait(0.3)
+    assert kept() <= before + 2  # what tells the process's outcome, too
+    over.set()
+    process.join()
+
+
+def test_what_never_arrives_is_taken_for_lost() -> None:
+    before = kept()
+    sent = pickle.dumps(treadle.share(bytes(100_000)))
+    _core.segments_tidy(600.0)
+    assert kept() == before + 1
+    _core.segments_tidy(0.0)
+    assert kept() == before
+    with pytest.raises(FileNotFoundError):
+        pickle.loads(sent)
 
 
 def test_in_a_managers_dict() -> None:

@@ -168,6 +168,7 @@ uint32_t tl_record_claim(int *error)
     atomic_store(&tl_board.cold[number].pool, 0);
     atomic_store(&tl_board.cold[number].task, 0);
     atomic_store(&tl_board.cold[number].sliced, 0);
+    atomic_store(&tl_board.cold[number].debt, 0);
     atomic_store(&tl_board.cold[number].balance,
                  (uint64_t)atomic_load(&tl_board.hot[number].generation) << 32 | TL_BALANCE);
     tl_text_store(tl_board.cold[number].name, TL_NAME_SIZE, "");
@@ -255,6 +256,33 @@ bool tl_token_alive(tl_token token)
     return os_process_alive(pid, start);
 }
 
+uint64_t tl_legacy(uint32_t number, uint32_t *state)
+{
+    struct tl_hot *hot = &tl_board.hot[number];
+    *state = atomic_load(&hot->state);
+    if (TL_PHASE_OF(*state) == TL_NOTIFIED && (atomic_load_explicit(&hot->flags, memory_order_acquire) & TL_HEIRS))
+        return atomic_load_explicit(&hot->object, memory_order_acquire);
+    return atomic_load(&tl_board.cold[number].debt);
+}
+
+/* Is there somebody who will inherit what the dead thread of that record was notified of? */
+static bool has_heirs(uint32_t number, uint32_t high)
+{
+    uint32_t other, state;
+    uint64_t object = tl_legacy(number, &state), claimed = atomic_load(&tl_board.cold[number].claimed);
+    if (object == 0)
+        return false;
+    for (other = 1; other < high; other++) {
+        struct tl_hot *hot = &tl_board.hot[other];
+        if (TL_PHASE_OF(atomic_load(&hot->state)) == TL_WAITING &&
+            atomic_load_explicit(&hot->object, memory_order_acquire) == object &&
+            (atomic_load_explicit(&hot->flags, memory_order_acquire) & TL_HEIRS) &&
+            atomic_load_explicit(&hot->ticket, memory_order_acquire) < claimed)
+            return true;
+    }
+    return false;
+}
+
 uint32_t tl_board_sweep(void)
 {
     uint32_t number, freed = 0, high = atomic_load(&tl_board.head->high);
@@ -262,7 +290,7 @@ uint32_t tl_board_sweep(void)
         struct tl_hot *hot = &tl_board.hot[number];
         uint32_t pid = atomic_load(&hot->pid), generation = atomic_load(&hot->generation);
         uint64_t start = atomic_load(&tl_board.cold[number].start);
-        if (pid == 0 || pid == tl_process.pid || os_process_alive(pid, start))
+        if (pid == 0 || pid == tl_process.pid || os_process_alive(pid, start) || has_heirs(number, high))
             continue;
         /* SYNC POINT: sweep. Only one of several sweepers wins a life of the record; the pid is compared again
          * because a new claimer may be there since. */

@@ -40,6 +40,7 @@ enum tl_wait_flags {
     TL_PRIVATE = 1, /* the object lives in the waiter's private memory: only its process can mean it */
     TL_TIMED = 2,   /* the wait has a time-out, so it can't be part of a deadlock */
     TL_SLICED = 4,  /* for tl_notify: its waiters look for themselves with each slice, so a dead one may be woken by mistake */
+    TL_HEIRS = 8,   /* who claims it means one waiter: if that one dies before its wait has returned, another one inherits */
     TL_KIND_SHIFT = 8,
 };
 
@@ -70,7 +71,7 @@ struct tl_hot {
 
 #define TL_NAME_SIZE 64
 #define TL_WHAT_SIZE 256
-#define TL_STACK_SIZE 1528
+#define TL_STACK_SIZE 1512
 #define TL_TASK_SIZE 128
 
 /* What a record is. */
@@ -106,6 +107,9 @@ struct tl_cold {
     _Atomic uint64_t pool, task, task_since;
     /* Since when its thread waits in slices with a time-out each, for something without one; 0: it does not. */
     _Atomic uint64_t sliced;
+    /* For waits with TL_HEIRS. debt: the object whose claim this thread may have, from before it withdraws its wait until
+     * that has returned; else 0. claimed: the board's ticket when it was claimed last; who came later does not inherit. */
+    _Atomic uint64_t debt, claimed;
     _Atomic char name[TL_NAME_SIZE];
     _Atomic char what[TL_WHAT_SIZE];
     _Atomic char title[TL_TASK_SIZE]; /* the function that the last task called */
@@ -207,7 +211,10 @@ static inline tl_token tl_record_token(uint32_t number)
 }
 /* Does the owner that token names still exist?  Looks at the process only if it is another one. */
 bool tl_token_alive(tl_token token);
-/* Forget the records that dead processes have left behind. How many. */
+/* Of which object the thread of that record has a notification that its wait has not returned with yet (TL_HEIRS); 0: none.
+ * Also its state: NOTIFIED if the wait was not even withdrawn. */
+uint64_t tl_legacy(uint32_t number, uint32_t *state);
+/* Forget the records that dead processes have left behind, unless somebody is about to inherit from them. How many. */
 uint32_t tl_board_sweep(void);
 
 /* Note that what the text names was taken over from the owner dead, which has died. */

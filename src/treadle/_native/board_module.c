@@ -562,6 +562,7 @@ static PyObject *thread_name(PyObject *module, PyObject *arg)
     }
     core_copy_str(arg, text, sizeof text);
     tl_text_store(tl_board.cold[me->records[0]].name, TL_NAME_SIZE, text);
+    me->name_was_asked = false;
     atomic_store(&tl_board.cold[me->records[0]].ident, (uint64_t)PyThread_get_thread_ident());
     Py_RETURN_NONE;
 }

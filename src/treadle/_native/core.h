@@ -73,6 +73,7 @@ struct wait {
     /* It sleeps until this descriptor is readable, or a slice is over; else until it is woken. */
     bool sleeps_on_descriptor;
     int descriptor;
+    uint32_t record; /* set by core_wait: that of the wait; 0 if it did not come to that */
     bool hopeless; /* set by core_wait: it failed because it could never have ended */
     /* Called once the wait is published, with the interpreter.  Negative with an exception set: give up. May be NULL. */
     int (*prepare)(struct wait *wait, struct tl_self *self);
@@ -136,6 +137,8 @@ struct place {
 };
 void core_place_here(struct place *place);
 void core_place_text(const struct place *place, char *text, size_t size);
+/* What threading calls the calling thread; "" if it does not know it.  Runs no Python code. */
+void core_threading_name(struct core_state *state, char *text, size_t size);
 /* The calling thread's Python stack, innermost call last, a line each. */
 void core_stack_text(char *text, size_t size);
 /* Copy a str as UTF-8. */

@@ -19,6 +19,8 @@ uint32_t tl_publish(uint32_t record, uint64_t object, uint32_t flags, uint64_t t
     atomic_store_explicit(&hot->edge, 0, memory_order_release);
     if (TL_FOR_DIAGNOSIS)
         atomic_store_explicit(&hot->since, os_now(), memory_order_release);
+    if (flags & TL_HEIRS)
+        atomic_store_explicit(&tl_board.cold[record].claimed, 0, memory_order_release);
     /* SYNC POINT: publish (store). Pairs with the load of state in tl_notify. */
     atomic_store(&hot->state, state);
     return state;
@@ -27,10 +29,23 @@ uint32_t tl_publish(uint32_t record, uint64_t object, uint32_t flags, uint64_t t
 enum tl_phase tl_withdraw(uint32_t record, uint32_t state)
 {
     struct tl_hot *hot = &tl_board.hot[record];
+    uint32_t old;
+    bool heirs = (atomic_load_explicit(&hot->flags, memory_order_relaxed) & TL_HEIRS) != 0, has;
+    if (heirs) { /* first: from here on it is `debt` that tells of a claim */
+        has = atomic_load_explicit(&tl_board.cold[record].debt, memory_order_relaxed) != 0; /* it has inherited */
+        atomic_store(&tl_board.cold[record].debt, atomic_load_explicit(&hot->object, memory_order_relaxed));
+    }
     /* SYNC POINT: claim. A claimer's exchange comes before this one, which then tells of it, or it fails. */
-    uint32_t old = atomic_exchange(&hot->state, (state & ~7u) | TL_IDLE);
+    old = atomic_exchange(&hot->state, (state & ~7u) | TL_IDLE);
+    if (heirs && !has && TL_PHASE_OF(old) != TL_NOTIFIED)
+        atomic_store(&tl_board.cold[record].debt, 0);
     atomic_store_explicit(&hot->edge, 0, memory_order_release);
     return (enum tl_phase)TL_PHASE_OF(old);
+}
+
+void tl_returned(uint32_t record)
+{
+    atomic_store(&tl_board.cold[record].debt, 0);
 }
 
 #define SPIN_NS 20000u     /* about what a sleep and a wake-up cost */
@@ -96,6 +111,7 @@ static bool dead(uint32_t number, uint32_t pid)
 
 struct candidate {
     uint32_t number, state, pid;
+    bool heirs;
     uint64_t ticket;
 };
 
@@ -104,7 +120,7 @@ static bool waits_for(uint32_t number, uint64_t object, uint32_t flags, struct c
 {
     struct tl_hot *hot = &tl_board.hot[number];
     /* SYNC POINT: publish (load) */
-    uint32_t state = atomic_load(&hot->state);
+    uint32_t state = atomic_load(&hot->state), its;
     if (TL_PHASE_OF(state) != TL_WAITING && TL_PHASE_OF(state) != TL_INTERRUPTED)
         return false;
     if (atomic_load_explicit(&hot->object, memory_order_acquire) != object)
@@ -112,8 +128,10 @@ static bool waits_for(uint32_t number, uint64_t object, uint32_t flags, struct c
     seen->pid = atomic_load_explicit(&hot->pid, memory_order_acquire);
     if ((flags & TL_PRIVATE) && seen->pid != tl_process.pid)
         return false;
-    if (((atomic_load_explicit(&hot->flags, memory_order_acquire) ^ flags) & TL_PRIVATE) != 0)
+    its = atomic_load_explicit(&hot->flags, memory_order_acquire);
+    if (((its ^ flags) & TL_PRIVATE) != 0)
         return false;
+    seen->heirs = (its & TL_HEIRS) != 0;
     seen->number = number;
     seen->state = state;
     seen->ticket = atomic_load_explicit(&hot->ticket, memory_order_acquire);
@@ -128,6 +146,8 @@ static bool claim(const struct candidate *who, struct tl_self *owed, uint64_t fr
     struct tl_hot *hot = &tl_board.hot[who->number];
     uint32_t expected = who->state, notified = (who->state & ~7u) | TL_NOTIFIED;
     bool lives = who->pid == tl_process.pid || atomic_load_explicit(&hot->since, memory_order_relaxed) >= fresh;
+    if (who->heirs) /* before it is claimed: who comes later has a higher ticket, who waits now a lower one */
+        atomic_store(&tl_board.cold[who->number].claimed, atomic_load(&tl_board.head->ticket));
     /* SYNC POINT: claim. The episode in state proves that object and ticket were this wait's. */
     if (!atomic_compare_exchange_strong(&hot->state, &expected, notified))
         return false;
@@ -170,7 +190,7 @@ struct tl_woken tl_notify(uint64_t object, uint32_t flags, int64_t n, struct tl_
         return woken;
     }
     while ((int64_t)woken.count < n) {
-        struct candidate best = {0, 0, 0, UINT64_MAX}, seen;
+        struct candidate best = {.ticket = UINT64_MAX}, seen;
         woken.left = 0;
         for (number = 1; number < high; number++) {
             if (!waits_for(number, object, flags, &seen))
@@ -187,6 +207,43 @@ struct tl_woken tl_notify(uint64_t object, uint32_t flags, int64_t n, struct tl_
         }
     }
     return woken;
+}
+
+/* Two heirs of one dead waiter may both find what it has left in one of its two places (NOTIFIED, debt), if it died just
+ * between the two stores: then one of them wakes without need, which a condition allows.  That none does is what counts. */
+static bool take_legacy(uint32_t number, uint64_t object, uint64_t claimed, uint32_t heir)
+{
+    uint32_t state;
+    if (tl_legacy(number, &state) != object)
+        return false;
+    /* SYNC POINT: inherit. This one's own debt first: if it dies as well, the next one inherits from it. */
+    atomic_store(&tl_board.cold[heir].claimed, claimed);
+    atomic_store(&tl_board.cold[heir].debt, object);
+    if (TL_PHASE_OF(state) == TL_NOTIFIED) {
+        if (atomic_compare_exchange_strong(&tl_board.hot[number].state, &state, (state & ~7u) | TL_IDLE)) {
+            atomic_store(&tl_board.cold[number].debt, 0);
+            return true;
+        }
+    } else if (atomic_compare_exchange_strong(&tl_board.cold[number].debt, &object, 0)) {
+        return true;
+    }
+    atomic_store(&tl_board.cold[heir].debt, 0);
+    return false;
+}
+
+bool tl_inherit(uint32_t record, uint64_t object, uint64_t ticket)
+{
+    uint32_t number, state, high = atomic_load(&tl_board.head->high);
+    for (number = 1; number < high; number++) {
+        uint32_t pid = atomic_load_explicit(&tl_board.hot[number].pid, memory_order_acquire);
+        uint64_t claimed;
+        if (pid == 0 || pid == tl_process.pid || tl_legacy(number, &state) != object)
+            continue;
+        claimed = atomic_load(&tl_board.cold[number].claimed);
+        if (ticket < claimed && dead(number, pid) && take_legacy(number, object, claimed, record))
+            return true;
+    }
+    return false;
 }
 
 uint32_t tl_waiters(uint64_t object, uint32_t flags)

@@ -20,6 +20,11 @@ uint32_t tl_publish(uint32_t record, uint64_t object, uint32_t flags, uint64_t t
 uint64_t tl_ticket(void);
 /* End the episode.  The phase that it had come to: TL_NOTIFIED means that somebody claimed it. */
 enum tl_phase tl_withdraw(uint32_t record, uint32_t state);
+/* A wait with TL_HEIRS has just returned, whatever with: nobody inherits from it. */
+void tl_returned(uint32_t record);
+/* For the waiter of record, which came with that ticket: has somebody died with a notification of the object that it was
+ * given while this one waited?  Then this one has it now. */
+bool tl_inherit(uint32_t record, uint64_t object, uint64_t ticket);
 /* Wait while the record's state is the given one: at first without a system call, if that has been worth it lately. */
 enum os_wake tl_park(struct tl_self *self, uint32_t record, uint32_t state, int64_t ns, bool spin);
 /* Make the sleeper look again, without claiming it. */

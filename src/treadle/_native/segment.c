@@ -12,6 +12,7 @@
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct tl_segment *registry;
 static bool watches_forks;
+static _Atomic uint32_t waits_for_arrivals; /* how many are kept only because they have not arrived, as of the last look */
 
 static void close_segment(struct tl_segment *segment)
 {
@@ -21,26 +22,42 @@ static void close_segment(struct tl_segment *segment)
 }
 
 /* Let go of what nobody here uses and nobody is waited for to receive.  forked: nothing was sent from here yet. */
-static void tidy(bool forked)
+static void tidy(bool forked, uint64_t lost)
 {
     struct tl_segment **at = &registry, *segment;
+    uint64_t now = 0;
+    uint32_t kept = 0;
     while ((segment = *at) != NULL) {
-        if (segment->pinned && (forked || atomic_load(&segment->head->transit) <= 0))
-            segment->pinned = false;
+        if (segment->pinned) {
+            if (now == 0)
+                now = os_now();
+            segment->pinned = !forked && atomic_load(&segment->head->transit) > 0 && now - segment->sent < lost;
+        }
         if (segment->refs == 0 && !segment->pinned) {
             *at = segment->next;
             close_segment(segment);
         } else {
+            kept += segment->refs == 0;
             at = &segment->next;
         }
     }
+    atomic_store_explicit(&waits_for_arrivals, kept, memory_order_relaxed);
+}
+
+void tl_segments_tidy(uint64_t lost)
+{
+    if (atomic_load_explicit(&waits_for_arrivals, memory_order_relaxed) == 0)
+        return;
+    pthread_mutex_lock(&registry_mutex);
+    tidy(false, lost);
+    pthread_mutex_unlock(&registry_mutex);
 }
 
 static void before_fork(void) { pthread_mutex_lock(&registry_mutex); }
 static void after_fork(void) { pthread_mutex_unlock(&registry_mutex); }
 static void in_child(void)
 {
-    tidy(true);
+    tidy(true, TL_SEGMENT_LOST);
     pthread_mutex_unlock(&registry_mutex);
 }
 
@@ -49,7 +66,7 @@ static void enter(void)
     pthread_mutex_lock(&registry_mutex);
     if (!watches_forks)
         watches_forks = pthread_atfork(before_fork, after_fork, in_child) == 0;
-    tidy(false);
+    tidy(false, TL_SEGMENT_LOST);
 }
 
 static void leave(void) { pthread_mutex_unlock(&registry_mutex); }
@@ -76,6 +93,7 @@ static struct tl_segment *adopt(int fd, uint64_t id)
     segment->head = head;
     segment->refs = 1;
     segment->pinned = false;
+    segment->sent = 0;
     return segment;
 }
 
@@ -238,7 +256,7 @@ void tl_segment_drop(struct tl_segment *segment)
 {
     pthread_mutex_lock(&registry_mutex);
     segment->refs--;
-    tidy(false);
+    tidy(false, TL_SEGMENT_LOST);
     pthread_mutex_unlock(&registry_mutex);
 }
 
@@ -247,6 +265,7 @@ struct tl_handle tl_segment_send(struct tl_segment *segment)
     struct tl_handle handle = {tl_process.pid, segment->fd, segment->id};
     enter();
     atomic_fetch_add(&segment->head->transit, 1);
+    segment->sent = os_now();
     segment->pinned = true;
     leave();
     return handle;

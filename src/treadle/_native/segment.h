@@ -6,7 +6,8 @@
  *
  * This process's segments are in a registry, so that however often one arrives there is one descriptor and one
  * mapping of its head.  A segment that was sent and has not arrived is kept open by its sender: else an object that is
- * sent and dropped would be gone before anybody receives it.
+ * sent and dropped would be gone before anybody receives it.  The sender notices that it has arrived when it uses the
+ * registry next, or in the slices of its waits; one that has not arrived after ten minutes is taken for lost.
  */
 #ifndef TREADLE_SEGMENT_H
 #define TREADLE_SEGMENT_H
@@ -30,6 +31,7 @@ struct tl_segment {
     /* Under the registry's mutex.  Invariant: in the registry <=> refs > 0 or pinned. */
     uint32_t refs;
     bool pinned; /* sent from here; looked at again whenever the registry is used */
+    uint64_t sent; /* os_now() of the last time */
     struct tl_segment *next;
 };
 
@@ -49,6 +51,9 @@ struct tl_segment *tl_segment_again(struct tl_segment *segment);
 void tl_segment_drop(struct tl_segment *segment);
 /* Send it: count it as under way, and keep it open here until it arrives. */
 struct tl_handle tl_segment_send(struct tl_segment *segment);
+/* Let go of what this process has sent and nobody here uses, if it has arrived, or if it was sent that long ago. */
+#define TL_SEGMENT_LOST 600000000000u /* ns: ten minutes */
+void tl_segments_tidy(uint64_t lost);
 /* At least that many bytes of data have memory; 0 or errno, and then nothing has changed. */
 int tl_segment_grow(struct tl_segment *segment, uint64_t size);
 

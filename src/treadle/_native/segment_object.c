@@ -189,7 +189,7 @@ PyDoc_STRVAR(segment_doc,
 "Shared memory of `size` bytes, all zero, that any process of this session can open: pickle it to send it there.\n\n"
 "Its memory is real from the start (MemoryError or OSError if there is none), and is freed with its last user, however\n"
 "that ends.  It supports the buffer protocol: memoryview(segment) is writable.  What is sent is kept open by its sender\n"
-"until it arrives.  Safe in threads and processes, as far as what is in it is.");
+"until it arrives, for ten minutes at most.  Safe in threads and processes, as far as what is in it is.");
 PyDoc_STRVAR(grow_doc,
 "grow($self, size, /)\n--\n\n"
 "At least `size` bytes; it never shrinks.  Views that were made before keep their size.\n\n"
@@ -227,7 +227,18 @@ static PyType_Spec segment_spec = {
     .slots = segment_slots,
 };
 
+/* segments_tidy(seconds): what was sent that long ago and is used here no more is taken for lost. */
+static PyObject *segments_tidy(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    int64_t lost;
+    if (core_timeout(arg, &lost) < 0)
+        return NULL;
+    tl_segments_tidy((uint64_t)lost);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef segment_functions[] = {
+    {"segments_tidy", segments_tidy, METH_O, NULL},
     {"segment_open", segment_open, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -37,6 +37,7 @@ struct tl_self {
     tl_token robbed;
     uint32_t robbed_pid;
     struct tl_tracer *tracer; /* see trace.h; NULL until this thread records something */
+    bool name_was_asked; /* its name on the board is what threading called it last: it may have changed */
     uint32_t guard_rank; /* rank of the innermost internal guard held; checked in debug builds */
 };
 

@@ -1,7 +1,8 @@
 /* Condition in shared memory: a lock of ours, and threads of any process that let go of it until they are notified.
  *
  * A wait is published before the lock is released, so a notifier, who holds it, finds it.  There is no state but that: a
- * dead waiter is passed over, and a dead notifier leaves nothing half done. */
+ * dead waiter is passed over, a dead notifier leaves nothing half done, and a notification whose waiter dies before its
+ * wait() has returned goes to another one that waited at the time (TL_HEIRS). */
 #include "shared_object.h"
 #include "points.h"
 
@@ -122,7 +123,7 @@ static int wait_once(PyObject *op, int64_t timeout)
         return -1;
     memset(&w, 0, sizeof w);
     w.wait.object = self->base.id;
-    w.wait.flags = TL_CONDITION << TL_KIND_SHIFT;
+    w.wait.flags = TL_CONDITION << TL_KIND_SHIFT | TL_HEIRS;
     w.wait.claim_is_success = true;
     w.wait.prepare = prepare;
     w.wait.leave = leave;
@@ -136,6 +137,8 @@ static int wait_once(PyObject *op, int64_t timeout)
         if (rc == 0 || type != NULL)
             PyErr_Restore(type, value, traceback); /* the wait's own exception, if there was one */
     }
+    if (w.wait.record != 0)
+        tl_returned(w.wait.record);
     if (rc < 0 || result == WAIT_ERROR)
         return -1;
     return result == WAIT_GOT;

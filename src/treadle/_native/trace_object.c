@@ -22,12 +22,12 @@ static void text_of(PyObject *op, char *text, size_t size)
         core_copy_str(op, text, size);
 }
 
-/* What threading calls the calling thread.  It looks into a dict and a __dict__, and runs no Python code. */
-static void thread_name(struct core_state *state, char *text, size_t size)
+/* It looks into a dict and a __dict__. */
+void core_threading_name(struct core_state *state, char *text, size_t size)
 {
     PyObject *key, *thread = NULL, *name, *field;
-    tl_text_load(tl_board.cold[tl_self_here->records[0]].name, TL_NAME_SIZE, text);
-    if (text[0] != 0 || state->threads == NULL || !PyDict_Check(state->threads) || size < TL_NAME_SIZE)
+    text[0] = 0;
+    if (state->threads == NULL || !PyDict_Check(state->threads))
         return;
     key = PyLong_FromUnsignedLong(PyThread_get_thread_ident());
     field = PyUnicode_FromString("_name");
@@ -46,6 +46,13 @@ static void thread_name(struct core_state *state, char *text, size_t size)
     Py_XDECREF(thread);
     Py_XDECREF(field);
     Py_XDECREF(key);
+}
+
+static void thread_name(struct core_state *state, char *text, size_t size)
+{
+    tl_text_load(tl_board.cold[tl_self_here->records[0]].name, TL_NAME_SIZE, text);
+    if (text[0] == 0)
+        core_threading_name(state, text, size);
 }
 
 static void introduce(struct core_state *state, struct tl_self *self, uint64_t id)

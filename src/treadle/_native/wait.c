@@ -5,6 +5,7 @@
  */
 #include "core.h"
 #include "gauge.h"
+#include "segment.h"
 
 #include <errno.h>
 #include <math.h>
@@ -104,12 +105,25 @@ static bool look(struct waiting *w, bool entitled, bool inspect)
     return false;
 }
 
+/* A thread of the standard library's does not tell its name by itself. */
+static void name_thread(struct waiting *w)
+{
+    _Atomic char *name = tl_board.cold[w->self->records[0]].name;
+    char text[TL_NAME_SIZE];
+    if (atomic_load_explicit(&name[0], memory_order_relaxed) != 0 && !w->self->name_was_asked)
+        return;
+    core_threading_name(w->state, text, sizeof text);
+    tl_text_store(name, TL_NAME_SIZE, text);
+    w->self->name_was_asked = true;
+}
+
 /* Write down what is waited for and where this thread stands, for whoever diagnoses. */
 static void tell(struct waiting *w)
 {
     struct tl_cold *cold = &tl_board.cold[w->record];
     char text[TL_STACK_SIZE];
     attach(w);
+    name_thread(w);
     if (!TL_FOR_DIAGNOSIS) {
         w->told = true;
         return;
@@ -316,6 +330,7 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
         core_no_record();
         return WAIT_ERROR;
     }
+    wait->record = w.record;
     w.ticket = tl_ticket();
     w.main_thread = atomic_load_explicit(&tl_board.cold[w.record].tid, memory_order_relaxed) == tl_process.pid;
     if (tl_watched())
@@ -431,6 +446,8 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
             publish(&w);
             entitled = true;
         }
+        if ((late || why == OS_TIMEOUT) && (wait->flags & TL_HEIRS) && tl_inherit(w.record, wait->object, w.ticket))
+            return finish(&w, WAIT_GOT, false);
         if (late) {
             enum tl_phase phase;
             if (look(&w, entitled, true))
@@ -457,6 +474,7 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
                 return finish(&w, WAIT_ERROR, false);
         }
         if (why == OS_TIMEOUT && slice >= SLICE_EDGE) {
+            tl_segments_tidy(TL_SEGMENT_LOST);
             slices++;
             entitled = true;
             if (!w.told)

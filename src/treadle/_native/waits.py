@@ -141,7 +141,7 @@ def board_of(pid: int) -> str:
 
 
 def records(path: str | None) -> list[dict[str, Any]]:
-    """What this session's board says (None), or the one at `path`, after its waiting threads were asked where they are.
+    """What this session's board says (None), or the one at `path`, once those that wait were asked where they stand.
 
     OSError if it can't be opened.
     """

@@ -154,8 +154,9 @@ class _Process(process.BaseProcess):
 
     def suspend(self) -> None:
         """Stop the process (SIGSTOP) until `resume`.  What it holds, locks too, it goes on holding."""
-        self._stopped = True
-        _resume_at_exit(self)
+        if self._popen is not None:  # else there is nobody to resume; see _signal
+            self._stopped = True
+            _resume_at_exit(self)
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:

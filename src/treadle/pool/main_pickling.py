@@ -17,6 +17,8 @@ from typing import Any, ClassVar, Protocol
 
 import cloudpickle
 
+from treadle import displaced
+
 from .main_module import MAIN_NAMES, Plan, StandIn, find, main_globals
 from .payloads import REDUCERS
 
@@ -76,6 +78,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return NotImplemented  # by name
             if "." not in obj.__qualname__ and "<" not in obj.__qualname__:
                 self.by_value[obj.__qualname__] = obj
+        if displaced.modules and (found := displaced.reduced(obj)) is not None:
+            return found
         return super().reducer_override(obj)
 
 

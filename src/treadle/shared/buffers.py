@@ -22,7 +22,8 @@ def share(data: Any, *, readonly: bool = False) -> Any:
     arguments, a manager's dict.  So can parts of an array (`a[10:20]`).  All processes see the same memory, and changes
     at once; with `readonly`, all views of it refuse to be written.
 
-    The memory is freed with its last user, however that ends: there is no name, no file and nothing to unlink.
+    The memory is freed with its last user, however that ends: there is no name, no file and nothing to unlink.  So
+    what is on its way must be loaded before the last process that has it ends: FileNotFoundError otherwise.
     MemoryError or OSError if there is none, TypeError if `data` has no bytes to share.
     """
     numpy = sys.modules.get("numpy")  # who has an array has it loaded

@@ -24,7 +24,8 @@ from treadle.sync import shared as sync
 
 __all__ = ["Manager"]
 
-_Names = list[str]  # inside of the class, `list` is a method
+_Names = list[str]  # inside of the class, `list` and `dict` are methods
+_Keywords = dict[str, Any]
 
 
 class Manager:
@@ -35,9 +36,9 @@ class Manager:
     nothing.  The memory goes with the last process that uses it.
 
     With a `path` the objects are in that file, and last; several programs may open it at the same time.  What shall be
-    found again has a name: `manager.dict(name="cache")` makes it, or opens what has that name.  A killed process loses
-    nothing that it has done; that a crash of the whole machine doesn't either is true for `sync=True`, at the price of
-    a write to the disk for each change.
+    found again has a name: `Manager(path).dict(name="cache")` makes it, or opens what has that name.  A killed process
+    loses nothing that it has done; that a crash of the whole machine doesn't either is true for `sync=True`, at the
+    price of a write to the disk for each change.
     """
 
     _registered: ClassVar[type[SyncManager]] = SyncManager
@@ -50,10 +51,12 @@ class Manager:
 
     # -- objects ----------------------------------------------------------------------------------------------------
 
-    def dict(self, *args: Any, name: str | None = None, **kwds: Any) -> DictProxy:
-        """A shared dict.  With a `name`: the one that has it, or a new one."""
-        if name is not None and not isinstance(name, str):
-            raise TypeError("the name of a shared object is a str")
+    def dict(self, /, *args: Any, **kwds: Any) -> DictProxy:
+        """A shared dict.  In a file, with a `name`: the one that has it, or a new one.
+
+        In memory `name` is an item like all others, as in the standard library.
+        """
+        name = self._name_in(kwds)
         first = dict(*args, **kwds)
         return self._make(DictProxy, DictProxy._put_all, DictProxy._dumped, first.items(), name)  # type: ignore[no-any-return]
 
@@ -65,8 +68,9 @@ class Manager:
         """A shared set."""
         return self._make(SetProxy, SetProxy._add, SetProxy._named, values, name)  # type: ignore[no-any-return]
 
-    def Namespace(self, *, name: str | None = None, **attributes: Any) -> NamespaceProxy:
-        """Shared attributes.  `name` is the namespace's own; an attribute of that name is set later."""
+    def Namespace(self, /, **attributes: Any) -> NamespaceProxy:
+        """Shared attributes.  In a file, `name` is the namespace's own; an attribute of that name is set later."""
+        name = self._name_in(attributes)
         made = self._make(NamespaceProxy, NamespaceProxy._put_all, NamespaceProxy._dumped, attributes.items(), name)
         return made  # type: ignore[no-any-return]
 
@@ -168,6 +172,15 @@ class Manager:
                 server.start()
                 self._server = server
             return self._server
+
+    def _name_in(self, keywords: _Keywords) -> str | None:
+        """What `name=` says, where it is not an item."""
+        if self._space.store.path is None:
+            return None
+        name = keywords.pop("name", None)
+        if name is not None and not isinstance(name, str):
+            raise TypeError("the name of a shared object is a str")
+        return name
 
     def _make(
         self, cls: Any, fill: Callable[..., None], dumped: Callable[..., Any], first: Iterable[Any], name: str | None

@@ -14,6 +14,7 @@ def install():
     import pkgutil
 
     import treadle.multiprocessing as ours
+    from treadle import displaced
     from treadle.multiprocessing import managers, pool, sharedctypes
 
     if sys.modules["multiprocessing"] is ours:
@@ -22,9 +23,12 @@ def install():
         for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if "win32" not in module.name and not module.name.endswith(".preload"):
                 importlib.import_module(module.name)
-    sys.modules["multiprocessing"] = ours
-    for module in (managers, pool, sharedctypes):
-        sys.modules["multiprocessing." + module.__name__.rpartition(".")[2]] = module
+    faces = {
+        "multiprocessing." + module.__name__.rpartition(".")[2]: module for module in (managers, pool, sharedctypes)
+    }
+    for name, module in {"multiprocessing": ours, **faces}.items():
+        displaced.modules[name] = sys.modules[name]
+        sys.modules[name] = module
 
 
 class BeforeTheTests:
