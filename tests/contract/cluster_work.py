@@ -116,7 +116,7 @@ class DaskCluster:
 
 
 class RayCluster:
-    """A head without a CPU, and nodes."""
+    """A head without a CPU, and nodes; their addresses are those that Ray makes of 127.0.0.1."""
 
     def __init__(self, folder: Path, cpus: tuple[int, ...]) -> None:
         self._folder = folder
@@ -150,13 +150,14 @@ class RayCluster:
         return part
 
     def left(self) -> list[int]:
-        """Processes that pools have in it: actors."""
+        """Processes that pools have in it: those of stations, below the one that starts them, below an actor."""
         found = []
         for part in self._parts:
             for pid in part.processes():
                 with contextlib.suppress(OSError):
                     if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_Actor"):
-                        found.append(pid)
+                        starters = [starter for starter, _ in descendants(pid) if parent(starter) == pid]
+                        found += [each for starter in starters for each, _ in descendants(starter)]
         return found
 
     def close(self) -> None:

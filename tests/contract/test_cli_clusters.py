@@ -63,7 +63,9 @@ def test_the_same_as_at_home(name: str, job: Any, tmp_path: Path) -> None:
     assert code == 0 and output.count("\n") == COUNT and "null" not in output, "all of them ran on the cluster"
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.by_hand)]
+)
 def test_it_goes_on_where_it_was_interrupted(name: str, how: signal.Signals, job: Any, tmp_path: Path) -> None:
     options = ("-o", "out.jsonl", "--engine", name, "--address", cluster_work.address[name], "--workers", "2")
     child = job("slow", *options)

@@ -15,7 +15,7 @@ from engine_work import engines
 import treadle
 from treadle import Pool
 
-ENGINES = engines("threads", "processes", "inline", "interpreters", "dask", "ray")
+ENGINES = engines("threads", "processes", "inline", "interpreters", "dask", "ray", by_hand=("ray",))
 
 
 @pytest.fixture(params=ENGINES)

@@ -16,7 +16,7 @@ from initializer_work import fail, recall, remember
 import treadle
 from treadle.errors import RemoteTraceback
 
-ENGINES = engines("threads", "processes", "auto", "inline", "interpreters", "dask", "ray")
+ENGINES = engines("threads", "processes", "auto", "inline", "interpreters", "dask", "ray", by_hand=("ray",))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

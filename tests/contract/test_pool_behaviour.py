@@ -16,7 +16,7 @@ from engine_work import engines
 
 import treadle
 
-ENGINES = engines("threads", "processes", "interpreters", "dask", "ray")
+ENGINES = engines("threads", "processes", "interpreters", "dask", "ray", by_hand=("ray",))
 
 
 def gone(pid: int, seconds: float = 10.0) -> bool:

@@ -27,7 +27,7 @@ from ..engines.guest import Host, Work
 from ..options import START_SECONDS, PoolOptions, TaskOptions
 from ..task import RAISED
 from .base import ABILITIES, ClusterEngine, Seat, copy_of, not_installed
-from .ray_link import link
+from .ray_link import dismiss, link
 
 Resources = tuple[tuple[str, Any], ...]
 
@@ -169,7 +169,10 @@ class RayEngine(ClusterEngine):
             if self.seats.get(seat.worker) is not seat:
                 return
         try:
-            actor = _actor_class().options(**dict(kind), max_restarts=0, max_task_retries=0, max_concurrency=4).remote()
+            actor = link.find(kind)
+            if actor is None:
+                how = {**dict(kind), "max_restarts": 0, "max_task_retries": 0, "max_concurrency": 4}
+                actor = _actor_class().options(**how).remote()
             hire = self._hires[seat.worker] = _Hire(actor, kind)
             self._when_done(actor.hello.remote(), lambda _, error: self._post(self._arrived, seat, hire, error))
         except Exception as error:
@@ -216,6 +219,8 @@ class RayEngine(ClusterEngine):
                     "the Ray cluster has no room for an actor with %s; calls that need it wait, at most for %s",
                     said(hire.kind), "ever" if self._start_timeout is None else f"{self._start_timeout:g} s",
                 )  # fmt: skip
+        if wanting:
+            link.make_room()
         for worker in list(self._hires):
             if not wanting:
                 return
@@ -233,8 +238,7 @@ class RayEngine(ClusterEngine):
         """The actor of a seat; the seat gets another one when it has something to do."""
         hire = self._hires.pop(worker, None)
         if hire is not None and self.lost is None:
-            with contextlib.suppress(Exception):
-                ray.kill(hire.actor, no_restart=True)
+            dismiss(hire.actor)
 
     def _give_up(self, seat: Seat, kind: Resources, error: TreadleError) -> None:
         """There is no actor of that kind for the seat."""
@@ -388,7 +392,12 @@ class RayEngine(ClusterEngine):
         link.leave(self)
 
     def _end(self) -> None:
-        for worker in list(self._hires):
+        for worker, hire in list(self._hires.items()):
+            with contextlib.suppress(Exception):
+                if hire.here and self.lost is None and link.spare(hire.actor, hire.kind):
+                    hire.actor.aside.remote(station.close, self.token)
+                    del self._hires[worker]
+                    continue
             self._send_away(worker)
         self._later.clear()
         self._kept.clear()

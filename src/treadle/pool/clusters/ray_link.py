@@ -21,6 +21,7 @@ from ...errors import ClusterLost, Unsupported
 KNOCK_SECONDS = 1.0  # between two knocks
 ANSWER_SECONDS = 2.0  # for the answer to one
 CLOSE_SECONDS = 10.0  # for Ray to end, at most
+SPARE_SECONDS = 10.0  # so long an actor whose pool has closed is kept for another pool
 
 
 class User(Protocol):
@@ -42,6 +43,8 @@ class Link:
         self._asked: str | None = None  # with this address
         self._head: tuple[str, int] | None = None  # where to knock; None: nowhere
         self._ended: threading.Event | None = None  # of the thread that knocks
+        # Actors that no pool has, what they were made with, and since when.  Invariant: none while there are no users.
+        self._spare: list[tuple[Any, Any, float]] = []
 
     def join(self, user: User, address: str | None, cpus: int | None, seconds: float) -> None:
         """Be connected to that cluster, with None to any, or to one of our own with so many CPUs.
@@ -96,6 +99,9 @@ class Link:
                 return
             self._users.remove(user)
             if not self._users:
+                spare, self._spare = self._spare, []
+                for actor, _, _ in spare if not self._ours else ():  # else they end with the connection
+                    dismiss(actor)
                 self._end()
 
     def _end(self) -> None:
@@ -107,6 +113,31 @@ class Link:
             ending = threading.Thread(target=_shut_down, name="treadle-ray-end", daemon=True)
             ending.start()
             ending.join(CLOSE_SECONDS)
+
+    def spare(self, actor: Any, kind: Any) -> bool:
+        """Keep it for the next pool; False if there are no other pools.  For the caller, who is a user still."""
+        with self._lock:
+            if len(self._users) < 2:
+                return False
+            self._spare.append((actor, kind, time.monotonic()))
+            return True
+
+    def find(self, kind: Any) -> Any:
+        """A spare actor of that kind, the one that came last; None if there is none."""
+        with self._lock:
+            for at in range(len(self._spare) - 1, -1, -1):
+                if self._spare[at][1] == kind:
+                    return self._spare.pop(at)[0]
+        return None
+
+    def make_room(self, seconds: float = 0.0) -> None:
+        """Dismiss the actors that have been spare for so long."""
+        until = time.monotonic() - seconds
+        with self._lock:
+            old = [actor for actor, _, since in self._spare if since <= until]
+            self._spare = [each for each in self._spare if each[2] > until]
+        for actor in old:
+            dismiss(actor)
 
     def reachable(self) -> bool:
         """Does the head answer now?"""
@@ -123,6 +154,7 @@ class Link:
                     users = list(self._users) if self._ended is ended else []
                 for user in users:
                     user.head_answers()
+                self.make_room(SPARE_SECONDS)
                 continue
             gone = time.monotonic() - last
             with self._lock:
@@ -133,6 +165,12 @@ class Link:
             for user in late:
                 user.head_lost(ClusterLost(f"the head of the Ray cluster, {named(where)}, is gone for {gone:.0f} s"))
                 self.leave(user)  # the last one: before Ray ends the program
+
+
+def dismiss(actor: Any) -> None:
+    """End it, whatever it does."""
+    with contextlib.suppress(Exception):
+        ray.kill(actor, no_restart=True)
 
 
 def _shut_down() -> None:
