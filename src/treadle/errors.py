@@ -18,7 +18,8 @@ __all__ = [
     "TreadleError", "TaskFailure", "RemoteTraceback", "failure",
     "WorkerDied", "ProcessDied", "TaskTimeout", "MemoryLimitExceeded", "RemoteError",
     "TaskNotPicklable", "TaskNotLoadable", "ResultNotPicklable", "ResultNotLoadable",
-    "PoolClosed", "ManagerClosed", "WorkerStartError", "Unsupported", "EngineMissing", "ClusterLost",
+    "PoolClosed", "ManagerClosed", "WorkerStartError", "Unsupported", "EngineMissing", "ModuleRefused",
+    "ClusterLost",
     "DeadlockError", "DeadlockWarning", "Interrupted", "OwnerDied", "LockRecoveredWarning", "SharedObjectGone",
 ]  # fmt: skip
 
@@ -233,6 +234,10 @@ class Unsupported(TreadleError, ValueError, NotImplementedError):
 
 class EngineMissing(TreadleError, ImportError):
     """The engine needs packages that are not installed; the message says which command installs them."""
+
+
+class ModuleRefused(TreadleError, ImportError):
+    """A module that the call needs refuses to be loaded in a subinterpreter; `name` says which one."""
 
 
 class ManagerClosed(TreadleError, ConnectionRefusedError):

@@ -1,18 +1,25 @@
-"""One contract, several flavours: each executor is made by the same call."""
+"""One contract, several flavours: each executor is made by the same call.
+
+Engines that need a cluster have one, which is made when the first test needs it; their tests come last, and are heavy.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
+import cluster_work
 import pytest
 from contract_work import MakeExecutor
+from engine_work import CLUSTERS, engines
 
 import treadle
 import treadle.futures
+import treadle.pool.warm
 from treadle.engines import Abilities, abilities
 
 TREADLE = {
@@ -20,6 +27,9 @@ TREADLE = {
     "processes": lambda workers: treadle.Pool(workers, engine="processes"),
     "auto": lambda workers: treadle.Pool(workers, engine="auto"),
     "inline": lambda workers: treadle.Pool(workers, engine="inline"),
+    "interpreters": lambda workers: treadle.Pool(workers, engine="interpreters"),
+    "dask": lambda workers: treadle.Pool(workers, engine="dask", address=cluster_work.address["dask"]),
+    "ray": lambda workers: treadle.Pool(workers, engine="ray", address=cluster_work.address["ray"]),
 }
 FUTURES = {
     "futures-threads": lambda workers: treadle.futures.ThreadPoolExecutor(workers),
@@ -34,6 +44,68 @@ STDLIB = {
 
 # What "auto" can do: what both of its engines can.
 AUTO = Abilities(*[all(pair) for pair in zip(abilities("threads"), abilities("processes"), strict=True)])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on a cluster come last, and the cluster before all else that they need: it is not theirs to clean up."""
+    clusters: dict[str, list[pytest.Item]] = {name: [] for name in CLUSTERS}
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        for name in CLUSTERS:
+            fixture = f"{name}_cluster"
+            named = item.get_closest_marker("heavy") is not None and any(str(value) == name for value in values)
+            if named and fixture not in item.fixturenames:
+                item.fixturenames.insert(0, fixture)
+            if fixture in item.fixturenames:
+                clusters[name].append(item)
+    last = [item for name in CLUSTERS for item in clusters[name]]
+    items[:] = [item for item in items if item not in set(last)] + last
+
+
+@pytest.fixture(scope="session")
+def dask_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster_work.DaskCluster]:
+    """Three workers, for all tests that leave them as they are; and the program's default client is of them."""
+    import distributed.utils
+
+    distributed.utils._offload_executor.submit(int).result()  # a thread of Dask's, that stays
+    with cluster_work.dask_cluster(tmp_path_factory.mktemp("dask")) as made:
+        cluster_work.address["dask"] = made.address
+        with distributed.Client(made.address), treadle.Pool(engine="dask", address=made.address) as pool:
+            assert sum(pool.map(cluster_work.brief, range(300))) > 0  # what stays in this process is there now
+            pool.shutdown()
+            yield made
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster_work.RayCluster]:
+    """Two nodes, three CPUs, and this program connected to them: once, as that takes seconds."""
+    import ray
+
+    os.environ.update(cluster_work.RAY_ENVIRONMENT)
+    with cluster_work.ray_cluster(tmp_path_factory.mktemp("ray"), (2, 1)) as made:
+        cluster_work.address["ray"] = made.address
+        ray.init(made.address, log_to_driver=False, configure_logging=False)
+        try:
+            # What stays in this process is there when each node has been spoken to, and has been given something large.
+            with treadle.Pool(engine="ray", address=made.address) as pool:
+                assert sum(pool.map(cluster_work.brief, range(300))) > 0
+                cluster_work.until(lambda: sum(worker.state == "idle" for worker in pool.stats().workers) == 3)
+                large = b"x" * (3 << 20)
+                assert len(list(pool.map(cluster_work.size, [large] * 60, range(60)))) == 60
+            with treadle.Pool(engine="ray"):  # while there is another pool, actors go from one to the next
+                yield made
+        finally:
+            ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_on_the_cluster(request: pytest.FixtureRequest) -> Iterator[None]:
+    clusters = [request.getfixturevalue(f) for f in request.fixturenames if f in ("dask_cluster", "ray_cluster")]
+    yield
+    for each in clusters:
+        treadle.pool.warm.close()
+        cluster_work.until(lambda each=each: not each.left(), 40)  # a station's lease, where a program was killed
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,7 +139,7 @@ def _maker(makers: dict[str, Callable[[int], Executor]], name: str) -> Iterator[
                 executor.shutdown(cancel_futures=True)
 
 
-@pytest.fixture(params=[*TREADLE, *FUTURES, *STDLIB])
+@pytest.fixture(params=[*engines(*TREADLE), *FUTURES, *STDLIB])
 def make(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
     """Makes executors, ours and the standard library's; shuts down what the test did not."""
     if request.param in TREADLE:
@@ -75,14 +147,14 @@ def make(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
     yield from _maker({**TREADLE, **FUTURES, **STDLIB}, request.param)
 
 
-@pytest.fixture(params=list(TREADLE))
+@pytest.fixture(params=engines(*TREADLE))
 def pools(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
     """Makes treadle's pools only."""
     _require(request, request.param)
     yield from _maker(TREADLE, request.param)
 
 
-@pytest.fixture(params=list(TREADLE))
+@pytest.fixture(params=engines(*TREADLE, by_hand=("ray",)))
 def engine(request: pytest.FixtureRequest) -> str:
     """The name of each engine, for `treadle.map`."""
     name: str = request.param

@@ -10,11 +10,12 @@ from typing import Any
 
 import context_work as work
 import pytest
+from engine_work import engines
 
 import treadle
 from treadle import Pool
 
-ENGINES = ("threads", "processes")
+ENGINES = engines("threads", "processes", "inline", "interpreters", "dask", "ray", by_hand=("ray",))
 
 
 @pytest.fixture(params=ENGINES)
@@ -146,6 +147,14 @@ def test_retries_see_it_again(pool: Pool) -> None:
         assert pool.submit(work.seen).result(20) == ("kept", None)
 
     in_own(body)
+
+
+def test_its_own_method_as_the_function(pool: Pool) -> None:
+    token = work.request.set("as a function")
+    try:
+        assert pool.submit(work.request.get).result(10) == "as a function"
+    finally:
+        work.request.reset(token)
 
 
 def test_a_variable_that_is_no_global(pool: Pool) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cluster_work as cluster
@@ -22,16 +22,10 @@ pytest.importorskip("distributed", reason="treadle[dask] is not installed")
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(60)]
 
 
-@pytest.fixture(scope="module")
-def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.DaskCluster]:
+@pytest.fixture
+def dask(dask_cluster: cluster.DaskCluster) -> cluster.DaskCluster:
     """The cluster of all tests that leave it as it is."""
-    import distributed.utils
-
-    distributed.utils._offload_executor.submit(int).result()  # a thread of Dask's, that stays
-    with cluster.dask_cluster(tmp_path_factory.mktemp("dask")) as made:
-        with treadle.Pool(engine="dask", address=made.address) as pool:
-            assert sum(pool.map(cluster.brief, range(300))) > 0  # what stays in the cluster's processes is there now
-        yield made
+    return dask_cluster
 
 
 def test_everything_that_a_pool_does(dask: cluster.DaskCluster, tmp_path: Path) -> None:
@@ -56,7 +50,7 @@ def test_everything_that_a_pool_does(dask: cluster.DaskCluster, tmp_path: Path) 
         assert pool.options(retries=2, backoff=0.01).submit(work.fail_times, path, 2).result(30) == 3
         with pytest.raises(treadle.TaskTimeout):
             pool.options(timeout=0.3).submit(time.sleep, 30).result(30)
-        crashed = list(pool.map(crash_at_five, range(40), on_error="return"))
+        crashed = list(pool.map(cluster.crash_at_five, range(40), on_error="return"))
         assert isinstance(crashed[5], treadle.WorkerDied) and crashed[5].signal == signal.SIGKILL
         assert [x for x in crashed if x != crashed[5]] == [x for x in range(40) if x != 5]
         with pytest.raises(treadle.MemoryLimitExceeded):
@@ -80,12 +74,6 @@ def test_everything_that_a_pool_does(dask: cluster.DaskCluster, tmp_path: Path) 
         with pytest.raises(treadle.Unsupported, match="stream"):
             pool.map(range, [3], stream=True)
         assert pool.stats().failed > 0
-
-
-def crash_at_five(x: int) -> int:
-    if x == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return x
 
 
 def test_an_initializer_and_a_client(dask: cluster.DaskCluster) -> None:
@@ -162,7 +150,66 @@ def test_nobody_there(dask: cluster.DaskCluster) -> None:
     assert time.monotonic() - begin < 15
 
 
-def test_a_cluster_of_its_own(dask: cluster.DaskCluster) -> None:
+def test_without_an_address_it_is_the_programs_own_client(dask: cluster.DaskCluster) -> None:
+    with treadle.Pool(engine="dask") as pool:  # the fixture has one
+        assert "workers=3" in repr(pool)
+        assert pool.submit(os.getenv, cluster.MARK).result(30) in [part.mark for part in dask.workers]
+
+
+def test_a_cluster_of_its_own(dask: cluster.DaskCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("treadle.pool.clusters.dask.ambient", lambda: None)
     assert list(treadle.map(work.square, range(200), engine="dask", workers=2)) == [x * x for x in range(200)]
     treadle.pool.warm.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("treadle-station")]
+
+
+PROGRAM = """
+import sys, treadle, contract_work as work
+pool = treadle.Pool(2, engine="dask", address=sys.argv[1])
+pool.submit(work.gate, *sys.argv[2:]).result()
+"""
+
+
+def test_what_a_killed_program_was_running_ends_with_it(dask: cluster.DaskCluster, tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", PROGRAM, dask.address, str(tmp_path / "started"), str(tmp_path / "never")]
+    with subprocess.Popen(arguments, env={**os.environ, "PYTHONPATH": str(cluster.HERE)}) as child:
+        work.until(tmp_path / "started")
+        assert dask.left()
+        child.kill()
+    cluster.until(lambda: not dask.left(), 10)
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_station_that_was_thought_forgotten(dask: cluster.DaskCluster, tmp_path: Path) -> None:
+    """Its pool did not come for too long, and comes: what it had is lost, and said to be; nothing hangs."""
+    with treadle.Pool(1, engine="dask", address=dask.address) as pool:
+        assert pool.submit(work.square, 3).result(30) == 9
+        engine = pool.driver.engine.guest  # type: ignore[attr-defined]
+        running = pool.submit(work.gate, str(tmp_path / "started"), str(tmp_path / "go"))
+        work.until(tmp_path / "started")
+        (seat,) = engine.seats.values()
+        engine.tell(seat, forget, engine.token)
+        assert isinstance(running.exception(30), treadle.WorkerDied)
+        assert pool.submit(work.square, 4).result(30) == 16
+
+
+def forget(token: str) -> None:
+    """In a worker of Dask's: as if nobody had come for too long."""
+    from treadle.pool import station
+
+    for key in [key for key in station._stations if key[0] == token]:
+        station._stations.pop(key).close()
+
+
+def test_what_was_put_to_the_cluster_is_lost_with_a_worker(tmp_path: Path) -> None:
+    """It is put there again."""
+    with cluster.dask_cluster(tmp_path, 2) as dask, treadle.Pool(2, engine="dask", address=dask.address) as pool:
+        data = b"x" * (3 << 20)
+        results = pool.map(lambda x, data=data: len(data) + x, range(400), retries=3)
+        assert next(results) == len(data)
+        dask.workers[0].kill()
+        assert list(results) == [len(data) + x for x in range(1, 400)]
+        dask.workers.append(dask.add_worker())
+        assert list(pool.map(cluster.size, [data] * 40, range(40))) == [len(data) + x for x in range(40)]
+        dask.workers[1].kill()
+        assert list(pool.map(cluster.size, [data] * 40, range(40), retries=3)) == [len(data) + x for x in range(40)]

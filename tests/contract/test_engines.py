@@ -14,6 +14,7 @@ from typing import Any
 
 import contract_work as work
 import pytest
+from engine_work import engines
 from own_engine import FreshPython
 
 import treadle
@@ -52,6 +53,12 @@ def test_an_engine_in_one_file() -> None:
         with pytest.raises(treadle.Unsupported, match="engine 'fresh' has no memory_limit") as refused:
             pool.options(memory_limit=1 << 30)
         assert isinstance(refused.value, (ValueError, NotImplementedError)) and refused.value.option == "memory_limit"
+
+
+def test_it_is_the_one_of_the_documentation() -> None:
+    shown = (Path(__file__).parents[2] / "docs" / "outgrowing.md").read_text()
+    code = (Path(__file__).parent / "own_engine.py").read_text()
+    assert code[code.index("import os") :] in shown
 
 
 def test_it_has_a_name_and_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +158,126 @@ def test_a_cluster_that_is_not_installed_says_what_to_install(engine: str, monke
         with pytest.raises(treadle.EngineMissing, match=rf"pip install 'treadle\[{engine}\]'") as raised:
             make()
         assert isinstance(raised.value, ImportError)
+
+
+NAMED = engines("threads", "processes", "interpreters", "inline", "dask", "ray")
+
+
+def refused(name: str, option: str, ask: Any) -> None:
+    """It says at the call that this engine can't do it."""
+    with pytest.raises(treadle.Unsupported) as refusal:
+        ask()
+    assert (refusal.value.engine, refusal.value.option) == (name, option)
+    assert name in str(refusal.value) and option in str(refusal.value)
+    assert isinstance(refusal.value, ValueError) and isinstance(refusal.value, NotImplementedError)
+
+
+ASKED: dict[str, tuple[str, dict[str, Any]]] = {  # ability, and how it is asked for with a task
+    "timeout": ("timeout", {"timeout": 20}),
+    "memory_limit": ("memory_limit", {"memory_limit": 1 << 30}),
+    "num_cpus": ("resources", {"num_cpus": 1}),
+    "num_gpus": ("resources", {"num_gpus": 0}),
+    "memory": ("resources", {"memory": 1 << 20}),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("option", ASKED)
+def test_options_that_an_engine_has_work_and_others_are_refused(option: str, name: Any) -> None:
+    ability, how = ASKED[option]
+    with treadle.Pool(1, engine=name) as pool:
+        if getattr(treadle.engines.abilities(name), ability):
+            assert pool.options(**how).submit(work.square, 3).result(60) == 9
+            assert list(pool.map(work.square, [4], **how)) == [16]
+            return
+        refused(name, option, lambda: pool.options(**how))
+        refused(name, option, lambda: pool.map(work.square, [1], **how))
+        refused(name, option, lambda: pool.amap(work.square, [1], **how))
+        assert pool.submit(work.square, 3).result(60) == 9
+    if ability != "resources":
+        refused(name, option, lambda: treadle.map(work.square, [1], engine=name, **how))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_streams_where_there_are_some(name: Any) -> None:
+    if treadle.engines.abilities(name).stream:
+        assert list(treadle.map(range, [3], engine=name, workers=1, stream=True)) == [0, 1, 2]
+        return
+    with treadle.Pool(1, engine=name) as pool:
+        refused(name, "stream", lambda: pool.map(range, [3], stream=True))
+    refused(name, "stream", lambda: treadle.map(range, [3], engine=name, stream=True))
+
+
+def get_ready(x: int) -> None:
+    os.environ["TREADLE_TEST_READY"] = str(x)
+
+
+def is_ready() -> str:
+    return os.environ.pop("TREADLE_TEST_READY")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_a_pool_is_made_with(name: Any) -> None:
+    can = treadle.engines.abilities(name)
+    if can.initializer:
+        with treadle.Pool(1, engine=name, initializer=get_ready, initargs=(5,)) as pool:
+            assert pool.submit(is_ready).result(60) == "5"
+    else:
+        refused(name, "initializer", lambda: treadle.Pool(1, engine=name, initializer=get_ready))
+    if can.memory_limit and can.initializer:
+        with treadle.Pool(1, engine=name, max_memory_per_worker=1 << 40) as pool:
+            assert pool.submit(work.square, 3).result(60) == 9
+    else:
+        refused(name, "max_memory_per_worker", lambda: treadle.Pool(1, engine=name, max_memory_per_worker=1 << 40))
+    if name != "processes":
+        refused(name, "start_method", lambda: treadle.Pool(1, engine=name, start_method="spawn"))
+
+
+def locked(lock: Any) -> bool:
+    with lock:
+        return True
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_lies_in_shared_memory(name: Any) -> None:
+    import treadle.multiprocessing
+
+    lock = treadle.multiprocessing.Lock()
+    with treadle.Pool(1, engine=name) as pool:
+        if treadle.engines.abilities(name).share_memory:
+            assert pool.submit(locked, lock).result(60)
+            return
+        refused(name, "share_memory", lambda: pool.submit(locked, lock))
+        refused(name, "share_memory", lambda: pool.submit(lambda: locked(lock)))
+        refused(name, "share_memory", lambda: list(pool.map(locked, [lock])))
+        kept = list(pool.map(work.echo, [1, 2, [lock], 4], on_error="return"))
+        assert kept[:2] + kept[3:] == [((x,), {}) for x in (1, 2, 4)] and isinstance(kept[2], treadle.Unsupported)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_can_not_be_pickled(name: Any) -> None:
+    lock = threading.Lock()
+    with treadle.Pool(1, engine=name) as pool:
+        future = pool.submit(locked, lock)
+        if treadle.engines.abilities(name).takes_anything:
+            assert future.result(60)
+        else:
+            error = future.exception(60)
+            assert isinstance(error, treadle.TaskNotPicklable) and "argument 0" in str(error)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_running_call_is_ended_by_cancelling_it_or_goes_on(name: Any, tmp_path: Path) -> None:
+    can = treadle.engines.abilities(name)
+    if not can.background:
+        pytest.skip("the call has ended when `submit` returns")
+    with treadle.Pool(1, engine=name) as pool:
+        future = pool.submit(work.gate, str(tmp_path / "started"), str(tmp_path / "go"), 5)
+        work.until(tmp_path / "started")
+        assert future.cancel() == (can.kill or can.recall)  # a cluster ends it at the other end
+        work.touch(tmp_path / "go")
+        assert future.cancelled() or future.result(60) == 5
+        assert pool.submit(work.square, 3).result(60) == 9
 
 
 def test_what_makes_no_sense_is_refused() -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_work import engines
 from initializer_work import fail, recall, remember
 
 import treadle
 from treadle.errors import RemoteTraceback
 
-ENGINES = ("threads", "processes", "auto")
+ENGINES = engines("threads", "processes", "auto", "inline", "interpreters", "dask", "ray", by_hand=("ray",))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

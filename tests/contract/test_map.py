@@ -323,6 +323,7 @@ def test_retries_and_timeout_of_a_map(engine: str, tmp_path: Path) -> None:
 @pytest.mark.needs("timeout")
 def test_timeout_of_one_item(engine: str, tmp_path: Path) -> None:
     gates = [str(tmp_path), str(tmp_path / "go"), str(tmp_path)]
+    list(treadle.map(work.after, [str(tmp_path)] * 8, range(8), engine=engine, workers=2))  # so that workers are there
     begin = time.monotonic()
     got = list(treadle.map(work.after, gates, "abc", engine=engine, workers=2, timeout=0.4, on_error="return"))
     assert time.monotonic() - begin < 3

@@ -12,10 +12,11 @@ from typing import Any
 
 import behaviour_work as work
 import pytest
+from engine_work import engines
 
 import treadle
 
-ENGINES = ("threads", "processes")
+ENGINES = engines("threads", "processes", "interpreters", "dask", "ray", by_hand=("ray",))
 
 
 def gone(pid: int, seconds: float = 10.0) -> bool:
@@ -42,7 +43,7 @@ def until(condition: Any, seconds: float = 20.0) -> None:
 # -- retries
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, "auto"])
+@pytest.mark.parametrize("engine", [*ENGINES, "auto", "inline"])
 def test_a_filter_by_type_and_by_function(engine: Any, tmp_path: Path) -> None:
     def is_first(error: BaseException) -> bool:
         return str(error) == "call 1"
@@ -154,7 +155,8 @@ def test_batch_mates_of_one_that_is_over_time_are_not_blamed() -> None:
 @pytest.mark.parametrize("most", [1, 3])
 def test_a_worker_leaves_after_so_many_tasks(engine: Any, most: int) -> None:
     with treadle.Pool(2, engine, max_tasks_per_worker=most) as pool:
-        which = work.pid if engine == "processes" else lambda _: threading.current_thread()
+        kinds = {"threads": lambda _: threading.current_thread(), "interpreters": work.thread}
+        which = kinds.get(engine, work.pid)
         seen = list(pool.map(which, range(20)))
         assert len(seen) == 20
         assert max(seen.count(each) for each in seen) <= most
@@ -206,13 +208,13 @@ def test_a_task_above_its_memory_limit_fails_alone(how: str) -> None:
 
 def test_what_threads_cannot_keep_is_said_at_the_call() -> None:
     with treadle.Pool(1, "threads") as pool:
-        with pytest.raises(ValueError, match="memory_limit needs processes"):
+        with pytest.raises(ValueError, match="memory_limit, which needs processes"):
             pool.options(memory_limit=1 << 20)
-        with pytest.raises(ValueError, match="memory_limit needs processes"):
+        with pytest.raises(ValueError, match="memory_limit, which needs processes"):
             pool.map(abs, [1], memory_limit=1 << 20)
-    with pytest.raises(ValueError, match="memory_limit needs processes"):
+    with pytest.raises(ValueError, match="memory_limit, which needs processes"):
         treadle.map(abs, [1], engine="threads", memory_limit=1 << 20)
-    with pytest.raises(ValueError, match="max_memory_per_worker needs processes"):
+    with pytest.raises(ValueError, match="max_memory_per_worker, which needs processes"):
         treadle.Pool(1, "threads", max_memory_per_worker=1 << 30)
 
 

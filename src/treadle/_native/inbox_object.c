@@ -5,7 +5,7 @@
  *
  * The window.  One that is too small leaves workers idle, one that is too large keeps results in memory.  So it starts
  * small and doubles when the workers have run dry and the reader has found nothing to read.  (If only the workers have,
- * the reader is slow, and needs no more.)  With a `buffer` it is fixed.
+ * the reader is slow, and needs no more.)  Where results come from far it soon grows by four.  With a `buffer` it is fixed.
  *
  * Runs.  A slot may stand for several items: its values come in parts, are counted as what they are, and read one by one. */
 #include "codec.h"
@@ -23,7 +23,8 @@ struct inbox_object {
     PyObject_HEAD
     struct tl_guard guard;
     bool ordered, fixed;
-    Py_ssize_t workers;
+    Py_ssize_t first_limit;
+    Py_ssize_t dry; /* with fewer unfinished items the workers have run dry, or will before new ones reach them */
     /* Under the guard: */
     struct slot_object *first, *last; /* the unread, each of which is owned */
     struct slot_object **line;        /* a ring of room slots (a power of two, or 0); those in it are unread */
@@ -232,17 +233,18 @@ static PyObject *pop_item(struct inbox_object *self, Py_ssize_t *at, bool *last)
 
 static int inbox_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"workers", "buffer", "ordered", NULL};
+    static char *names[] = {"workers", "buffer", "ordered", "reach", NULL};
     struct inbox_object *self = as_inbox(op);
     PyObject *buffer;
-    Py_ssize_t workers;
+    Py_ssize_t workers, reach = 1;
     int ordered;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nOp:Inbox", names, &workers, &buffer, &ordered))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nOp|n:Inbox", names, &workers, &buffer, &ordered, &reach))
         return -1;
-    self->workers = workers;
+    self->dry = workers * reach;
+    self->first_limit = FIRST * workers;
     self->ordered = ordered;
     self->fixed = buffer != Py_None;
-    self->limit = self->fixed ? PyNumber_AsSsize_t(buffer, PyExc_OverflowError) : FIRST * workers;
+    self->limit = self->fixed ? PyNumber_AsSsize_t(buffer, PyExc_OverflowError) : self->first_limit;
     return PyErr_Occurred() ? -1 : 0;
 }
 
@@ -625,11 +627,13 @@ static Py_ssize_t wants(struct inbox_object *self)
         return self->unread > 0 ? 0 : 1;
     /* In runs they come in lumps: a quarter of the window is as good as nothing. */
     if (self->hungry && !self->fixed &&
-        (self->unfinished < self->workers || (self->runs && self->unfinished < self->limit / 4))) {
+        (self->unfinished < self->dry || (self->runs && self->unfinished < self->limit / 4))) {
         Py_ssize_t largest = self->runs ? LARGEST_RUNS : LARGEST;
+        /* Where an answer takes its time, a second look at the window comes late: there it then grows faster. */
+        Py_ssize_t factor = self->limit < self->dry && self->limit > self->first_limit ? 4 : 2;
         self->hungry = self->runs = false;
         if (self->limit < largest)
-            self->limit = self->limit * 2 < largest ? self->limit * 2 : largest;
+            self->limit = self->limit * factor < largest ? self->limit * factor : largest;
     }
     room = self->limit - self->unread;
     if (room < (self->limit / 8 > 1 ? self->limit / 8 : 1))
@@ -681,7 +685,7 @@ static PyObject *inbox_open_tasks(PyObject *op, PyObject *Py_UNUSED(ignored))
         leave(self);                                                         \
         return type(value);                                                  \
     }
-NUMBER(starving, PyBool_FromLong, self->unfinished < self->workers)
+NUMBER(starving, PyBool_FromLong, self->unfinished < self->dry)
 NUMBER(unread, PyLong_FromLongLong, self->unread)
 NUMBER(limit, PyLong_FromLongLong, self->limit)
 NUMBER(returned, PyLong_FromLongLong, self->returned)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # whoever needs an engine loads it: most programs never need 
     from .engines.guest import Engine
 
 LOCAL = ("auto", "threads", "processes", "interpreters", "inline")
+PROCESSES = ("auto", "processes")  # engines that start processes here
 CLUSTERS = {"dask": "distributed", "ray": "ray"}  # and what each is made of
 GROUP = "treadle.engines"  # entry points: a name, and a function or class that makes an `Engine`
 
@@ -106,7 +107,7 @@ def make(engine: Any, address: Any = None) -> Engine | None:
 
 def refuse_start_method(engine: Any, start_method: Any) -> None:
     """Raise `Unsupported` for a start method where this machine starts nothing."""
-    if start_method is not None and not (isinstance(engine, str) and engine in LOCAL):
+    if start_method is not None and not (isinstance(engine, str) and engine in PROCESSES):
         name = engine if isinstance(engine, str) else engine.name
         raise Unsupported(f"engine {name!r} has no start_method: it starts no processes here", name, "start_method")
 

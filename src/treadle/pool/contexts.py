@@ -14,6 +14,7 @@ import sys
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
+from . import payloads
 from .functions import Function, importable_module
 from .payloads import PLAIN, describe, dumps, loads
 
@@ -131,11 +132,25 @@ _places: dict[ContextVar[Any], tuple[Place | None, int]] = {}
 
 
 def _place(variable: ContextVar[Any]) -> Place:
+    place = _named(variable)
+    return place if place is not None else dumps(variable)
+
+
+def _named(variable: ContextVar[Any]) -> Place | None:
     place, modules = _places.get(variable, (None, -1))
     if place is None and modules != len(sys.modules):
         place = _search(variable)
         _places[variable] = place, len(sys.modules)
-    return place if place is not None else dumps(variable)
+    return place
+
+
+def _home(variable: ContextVar[Any]) -> tuple[Any, ...] | None:
+    """For a function that refers to one: the same that its context has."""
+    place = _named(variable)
+    return None if place is None else (_find, (place,))
+
+
+payloads.home_of_variable = _home
 
 
 def _search(variable: ContextVar[Any]) -> Place | None:

@@ -74,7 +74,8 @@ class Driver:
         stock = getattr(self.engine, "stock_seconds", 0.0)
         if stock:  # its workers are far away: they need more in stock, so that they are not idle while results travel
             self._state.stock_seconds, self._state.least_stock = stock, 2
-        self.reach = FAR if stock else 1  # by how much the window of a map is larger than for workers that are near
+        # A map's window grows when less than so many items a worker are unfinished.
+        self.reach = FAR if stock else 1
         # What an engine without workers of its own has the submitting thread do.
         self._attend: Callable[[list[Task]], None] | None = getattr(self.engine, "attend", None)
         # Does `Future.cancel` end a call that runs already, where the engine can?

@@ -67,7 +67,7 @@ class Feeder:
         self.fn = fn
         self.options = options
         self.owner = owner
-        self.inbox = Inbox(workers * owner.driver.reach, options.buffer, options.ordered)
+        self.inbox = Inbox(workers, options.buffer, options.ordered, owner.driver.reach)
         self._workers = workers
         self.run = 1  # how many items have travelled together of late, at most
         self._index = 0

@@ -17,7 +17,7 @@ from .decision import Decision
 from .feeder import EXHAUSTED, PATIENCE, RAISED, Feeder, MapOptions, Owner, length, publishable, source
 from .inbox import Outcome, Slot
 from .task import Task
-from .waits import wait
+from .waits import DAEMON, wait
 
 if TYPE_CHECKING:
     from .stats import PoolStats
@@ -31,7 +31,7 @@ class _FeedThread(threading.Thread):
     """Pulls a slow source, so that the reader need not wait for it.  A daemon: a source can't be interrupted."""
 
     def __init__(self, iterator: weakref.ref[MapIterator], feeder: Feeder) -> None:
-        super().__init__(name="treadle-map-source", daemon=True)
+        super().__init__(name="treadle-map-source", daemon=DAEMON)
         self._iterator = iterator
         self._feeder = feeder
         self.room = Semaphore(0)  # released when something was read

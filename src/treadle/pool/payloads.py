@@ -23,6 +23,7 @@ import cloudpickle
 
 from .._native import _core
 from ..errors import TaskNotPicklable, shorten
+from ..handles import attach
 
 PROTOCOL = 5
 
@@ -111,8 +112,16 @@ def by_value(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = No
         return file.getvalue()
 
 
+# Where a context variable is found by whoever loads it, if it has a home in a module: what `__reduce__` would return.
+# `contexts.py` knows.
+home_of_variable: Callable[[ContextVar[Any]], tuple[Any, ...] | None] = lambda variable: None  # noqa: E731
+
+
 def reduce_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
     """How a context variable travels with a function that refers to it."""
+    home = home_of_variable(variable)
+    if home is not None:
+        return home
     return variable_of_token, (token_of(variable), variable.name, *_default(variable))
 
 
@@ -205,6 +214,78 @@ def decode_arguments(blob: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if type(value) is tuple:
         return value, {}
     return value[0], value[1]
+
+
+# How a pickle names `handles.attach` the first time, by which objects in shared memory travel.
+_ATTACH = pickle.dumps(attach, PROTOCOL)
+_ATTACH = _ATTACH[_ATTACH.index(b"\x8c") : -2]  # from the name of its module to the instruction that finds it
+
+
+def shares(blob: bytes) -> bool:
+    """Is there anything in it that is in shared memory?"""
+    return _ATTACH in blob
+
+
+class _Hole:
+    """Where an argument was that travels apart from its call."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Hole, (self.number,)
+
+
+def take_out(blob: bytes, least: int) -> tuple[bytes, list[bytes]]:
+    """Encoded arguments without those that take `least` bytes or more, and these, each pickled by itself.
+
+    Raises whatever loading and pickling them raises.
+    """
+    args, kwargs = decode_arguments(blob)
+    apart: list[bytes] = []
+
+    def lighter(value: Any) -> Any:
+        if type(value) in _SLIGHT:
+            return value
+        data = dumps(value)
+        if len(data) < least:
+            return value
+        apart.append(data)
+        return _Hole(len(apart) - 1)
+
+    rest = tuple([lighter(value) for value in args]), {name: lighter(value) for name, value in kwargs.items()}
+    return (encode_arguments(*rest), apart) if apart else (blob, apart)
+
+
+_SLIGHT = frozenset({type(None), bool, int, float, complex})
+
+
+class _Mended:
+    """Arguments to be put together where they are loaded."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, *parts: bytes) -> None:
+        self.parts = parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _mend, self.parts
+
+
+def put_back(blob: bytes, apart: list[bytes]) -> bytes:
+    """The counterpart of `take_out`: encoded arguments again.  Loads nothing of what is in them."""
+    return pickle.dumps(_Mended(blob, *apart), PROTOCOL)
+
+
+def _mend(blob: bytes, *apart: bytes) -> list[Any]:
+    args, kwargs = decode_arguments(blob)
+
+    def whole(value: Any) -> Any:
+        return loads(apart[value.number]) if type(value) is _Hole else value
+
+    return [tuple([whole(value) for value in args]), {name: whole(value) for name, value in kwargs.items()}]
 
 
 def describe(error: BaseException) -> str:

@@ -524,6 +524,8 @@ def open_driver(
 
     driver = Driver(factory, workers, f"treadle-pool-{next(_names)}", closed, options)
     registry.add(driver, finish)
+    if hasattr(driver.engine, "guest"):  # it has something to close, even if it is never used
+        driver.reactor.start()
     return driver
 
 
@@ -544,9 +546,9 @@ def check_pool(workers: Any, engine: Any, start_method: Any, address: Any = None
             raise ValueError(f"workers must be at least 1, not {workers}")
     if engine not in ("auto", "threads", "processes") or address is not None:
         catalog.check(engine, address)
-        catalog.refuse_start_method(engine, start_method)
     if start_method is not None and start_method not in START_METHODS:
         raise ValueError(f"start_method must be one of {', '.join(START_METHODS)}, not {start_method!r}")
+    catalog.refuse_start_method(engine, start_method)
 
 
 def _one_by_one(options: MapOptions) -> MapOptions:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 
 from .._native import _core
+from .waits import DAEMON
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -106,7 +107,7 @@ class Reactor:
                 self._epoll = select.epoll()
                 self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
                 self._epoll.register(self._wake_fd, READ)
-                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                thread = threading.Thread(target=self._run, name=self._name, daemon=DAEMON)
                 thread.start()
             except BaseException:
                 self._close()

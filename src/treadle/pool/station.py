@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from . import registry
@@ -21,15 +21,18 @@ from .driver import Driver
 from .engines.guest import Order
 from .engines.processes import ProcessEngine
 from .events import Result
+from .failures import Exit
 from .functions import Function
 from .options import DEFAULT, PoolOptions, TaskOptions
-from .payloads import decode_arguments, dumps, loads
+from .payloads import decode_arguments, dumps, loads, put_back
 from .reactor import Reactor
-from .task import CANCELLED, RETURNED_PACKED, Call, Task
+from .task import CANCELLED, DIED, RETURNED_PACKED, Call, Task
 
 WAIT_SECONDS = 10.0  # so long an exchange stays, where nothing ends
+ASK_SECONDS = 1.0  # how often it asks meanwhile whether anybody waits for it
 LINGER_SECONDS = 0.02  # and so long where there is something to take along already, but more is to come
-LEASE_SECONDS = 60.0  # a station that nobody has come to for so long, closes: its pool is gone, or does not need it
+LEASE_SECONDS = 30.0  # a station that nobody has come to for so long, closes: its pool is gone
+BEAT_SECONDS = 5.0  # so often a pool says that it is there
 
 # Of a pool's station: the pool's token and the number of the worker.
 Key = tuple[str, int]
@@ -42,6 +45,7 @@ class Setup(NamedTuple):
     initargs: bytes = b""  # its arguments, pickled
     start_timeout: float | None = None
     max_memory: int | None = None  # bytes that its process may have after a task
+    leased: bool = True  # does it close when nobody comes?  Else the cluster ends it with its pool's program
 
 
 class Request(NamedTuple):
@@ -83,6 +87,7 @@ class Station:
         self._last_end = 0  # nanoseconds: when the last call ended
         self._visited = time.monotonic()
         self._visitors = 0
+        self._closed = False
         options = PoolOptions(idle_timeout=None, max_memory_per_worker=setup.max_memory)
         if setup.initializer is not None:
             args, _ = decode_arguments(setup.initargs)
@@ -93,15 +98,19 @@ class Station:
 
         self._driver = Driver(factory, 1, f"treadle-station-{key[1]}", registry.discard, options)
         registry.add(self._driver, False)
-        self._driver.reactor.call_later(LEASE_SECONDS, self._look)
+        if setup.leased:
+            self._driver.reactor.call_later(LEASE_SECONDS, self._look)
 
-    def exchange(self, request: Request) -> Reply:
-        """Take the calls, wait until there is something to say, and say it."""
+    def exchange(self, request: Request, first: bool = False, wanted: Callable[[], bool] = lambda: True) -> Reply:
+        """Take the calls, wait until there is something to say, and say it; the first time say at once who we are.
+
+        `wanted` says whether anybody waits for what will be said: if not, the pool is gone.
+        """
         with self._changed:
             self._visitors += 1
         try:
             self._take(request)
-            return self._wait()
+            return Reply(os.getpid(), [], []) if first else self._wait(wanted)
         finally:
             with self._changed:
                 self._visitors -= 1
@@ -116,7 +125,10 @@ class Station:
         for order in request.orders:
             variables = self._functions[order.variables] if order.variables else None
             function = self._functions[order.function]
-            call = Call(_nameless, (), None, function, order.payload, None, variables)
+            payload = order.payload
+            if order.apart:
+                payload = put_back(payload, [self._functions[number].blob for number in order.apart])
+            call = Call(_nameless, (), None, function, payload, None, variables)
             plain = order.timeout is None and order.memory_limit is None
             options = DEFAULT if plain else TaskOptions(timeout=order.timeout, memory_limit=order.memory_limit)
             tasks.append(Task(call, _Sink(self, order.seq), None, options))
@@ -124,7 +136,7 @@ class Station:
         if tasks and not self._driver.submit(tasks):
             raise self._driver.refusal()
 
-    def _wait(self) -> Reply:
+    def _wait(self, wanted: Callable[[], bool]) -> Reply:
         now = time.monotonic()
         until, linger = now + WAIT_SECONDS, now + LINGER_SECONDS
         with self._changed:
@@ -134,7 +146,10 @@ class Station:
                 due = linger if some else until
                 if not self._held or now >= due:
                     break
-                self._changed.wait(due - now)
+                if not self._changed.wait(min(due - now, ASK_SECONDS)) and not wanted():
+                    self._closed = True
+                    self._driver.abandon()
+                    break
             results, self._results = self._results, []
             given_back, self._given_back = self._given_back, []
         return Reply(os.getpid(), results, given_back)
@@ -147,7 +162,9 @@ class Station:
             nanoseconds = now - max(begin, self._last_end)
             self._last_end = now
             self._held.pop(seq, None)
-            if kind == CANCELLED:
+            if kind == CANCELLED and self._closed:  # it may have been running
+                self._results.append((seq, DIED, Exit(None, None), 0, 0))
+            elif kind == CANCELLED:
                 self._given_back.append(seq)
             else:
                 self._results.append((seq, kind, data, nanoseconds, 0))
@@ -159,8 +176,15 @@ class Station:
             tasks = [task for seq in seqs if (task := self._held.get(seq)) is not None]
         self._driver.drop(tasks, running)
 
+    def keep(self) -> None:
+        """Its pool is there."""
+        with self._changed:
+            self._visited = time.monotonic()
+
     def close(self) -> None:
         """End everything."""
+        with self._changed:
+            self._closed = True
         self._driver.terminate()
 
     def _look(self) -> None:
@@ -170,6 +194,7 @@ class Station:
         if left > 0:
             self._driver.reactor.call_later(left, self._look)
         elif _stations.pop(self._key, None) is not None:
+            self._closed = True
             self._driver.shutdown(cancel=True, kill=True)
 
 
@@ -203,15 +228,16 @@ _stations: dict[Key, Station] = {}
 _opening = threading.Lock()  # guards the making of entries of _stations
 
 
-def exchange(request: Request) -> Reply:
-    """Speak to a station; it opens if it is new."""
+def exchange(request: Request, wanted: Callable[[], bool] = lambda: True) -> Reply:
+    """Speak to a station; it opens if it is new.  For `wanted` see `Station.exchange`."""
     station = _stations.get(request.key)
     if station is None:
         if not request.new:
             return Reply(os.getpid(), [], [], False)
         with _opening:
             station = _stations[request.key] = Station(request.key, request.setup)
-    return station.exchange(request)
+        return station.exchange(request, True, wanted)
+    return station.exchange(request, False, wanted)
 
 
 def recall(key: Key, seqs: Sequence[int], running: bool) -> None:
@@ -219,6 +245,13 @@ def recall(key: Key, seqs: Sequence[int], running: bool) -> None:
     station = _stations.get(key)
     if station is not None:
         station.recall(seqs, running)
+
+
+def keep(token: str) -> None:
+    """The pool is there: its stations in this process are to stay."""
+    for key, station in list(_stations.items()):
+        if key[0] == token:
+            station.keep()
 
 
 def close(token: str, worker: int | None = None) -> None:

@@ -7,11 +7,15 @@ be met.  So the thread in which signal handlers run sleeps in slices.
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from collections.abc import Callable
 
 from .._native import _core
+
+# A subinterpreter may have no daemon threads.  When it is closed it ends its pools first, then waits for its threads.
+DAEMON: bool = getattr(_thread, "daemon_threads_allowed", lambda: True)()
 
 SLICE_SECONDS = 0.1
 LOOK_SECONDS = 0.9  # after which the main thread looks whether everybody else waits, too

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._native import _core
+from .waits import DAEMON
 
 PATIENCE = 5.0  # seconds that a callback may take before it is named
 LOOK = 1.0  # seconds between two looks
@@ -63,7 +64,7 @@ class Watchdog:
         with self._lock:
             if self._thread is not None:
                 return
-            thread = threading.Thread(target=self._watch, name="treadle-watchdog", daemon=True)
+            thread = threading.Thread(target=self._watch, name="treadle-watchdog", daemon=DAEMON)
             try:
                 thread.start()
             except (RuntimeError, MemoryError):  # the program ends, or can have no more threads

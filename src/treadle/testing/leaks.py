@@ -177,12 +177,12 @@ def _listing(folder: str) -> frozenset[str]:
 
 
 @contextlib.contextmanager
-def no_leaks(grace: float = GRACE_SECONDS) -> Iterator[None]:
-    """Raise `Leak` if the block leaves anything behind for longer than `grace` seconds."""
+def no_leaks(grace: float = GRACE_SECONDS, kinds: Collection[str] | None = None) -> Iterator[None]:
+    """Raise `Leak` if the block leaves anything (of those in `kinds`) behind for longer than `grace` seconds."""
     _warm_up()
     before = belongings()
     yield
-    if left := left_behind(before, grace):
+    if left := left_behind(before, grace, kinds):
         raise Leak(f"left behind after {grace:g} s:\n{left}")
 
 

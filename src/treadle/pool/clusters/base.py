@@ -15,15 +15,18 @@ from ...errors import ClusterLost, WorkerStartError
 from .. import station
 from ..abilities import Abilities
 from ..engines.guest import Engine, Host, Order, Work
+from ..events import Result
 from ..failures import Exit
 from ..functions import FUNCTIONS_KEPT, FunctionTable
 from ..options import PoolOptions
 from ..payloads import encode_arguments
 from ..task import DIED, RAISED
+from .large import LARGE, LargeArguments
 
 ABILITIES = Abilities(timeout=True, memory_limit=True, initializer=True, recall=True)
 STOCK_SECONDS = 0.06  # of work that a station may hold: about twice what an exchange takes, with what it lingers
-LARGE = 1 << 20  # bytes: a function of that size goes to the cluster once, and from there to the stations
+KEPT_BYTES = 256 << 20  # of large things that a station may keep for the next calls
+KEPT_ON_CLUSTER = 16  # large things that the cluster keeps for the stations; beyond, they are put there again
 
 
 class Seat:
@@ -35,11 +38,26 @@ class Seat:
         self.outbox: list[Order] = []  # not under way yet
         self.functions: dict[int, bytes] = {}  # those that `outbox` needs
         self.sent: dict[int, None] = {}  # numbers of calls that the station has, or will have any moment
-        self.known: dict[int, None] = {}  # functions that the station has, the one that was used last at the end
+        # Functions, and large arguments, that the station has, with their sizes; what was used last at the end.
+        self.known: dict[int, int] = {}
         self.talking = False  # an exchange is under way
         self.opened = False  # the station was spoken to
         self.pid: int | None = None
         self.request: Any = None  # of the exchange that is under way
+
+    def remember(self, functions: dict[int, bytes]) -> list[int]:
+        """The station will have these; which others is it to forget?"""
+        for number, blob in functions.items():
+            self.known.pop(number, None)
+            self.known[number] = len(blob)
+        forget = []
+        size = sum(self.known.values())
+        for number in list(self.known)[: len(self.known) - len(functions)]:  # those that are not needed now
+            if len(self.known) <= FUNCTIONS_KEPT + len(functions) and size <= KEPT_BYTES:
+                break
+            size -= self.known.pop(number)
+            forget.append(number)
+        return forget
 
 
 class ClusterEngine(Engine):
@@ -47,6 +65,8 @@ class ClusterEngine(Engine):
 
     abilities = ABILITIES
     stock_seconds = STOCK_SECONDS
+    kept_on_cluster = KEPT_ON_CLUSTER
+    leases = True  # has a station to find out by itself that its pool is gone?
 
     def __init__(self) -> None:
         self.token = uuid.uuid4().hex
@@ -54,6 +74,7 @@ class ClusterEngine(Engine):
         self.seats: dict[int, Seat] = {}
         self.lost: ClusterLost | None = None
         self._setup = station.Setup()
+        self._large = LargeArguments()
         self._closed = False
 
     def open(self, host: Host, options: PoolOptions, workers: int | None) -> None:
@@ -62,14 +83,15 @@ class ClusterEngine(Engine):
         if options.initializer is not None:
             initializer = FunctionTable().encode(options.initializer).blob
             initargs = encode_arguments(options.initargs, None)
-        self._setup = station.Setup(initializer, initargs, options.start_timeout, options.max_memory_per_worker)
+        memory = options.max_memory_per_worker
+        self._setup = station.Setup(initializer, initargs, options.start_timeout, memory, self.leases)
 
     # -- what a subclass does
 
     def carry(self, seat: Seat, request: station.Request, large: dict[int, bytes]) -> None:
         """Take a request to the station of a seat; `answered` or `failed` follows, in any thread.
 
-        `large` are functions to be put to the cluster once, and added to the request there.
+        `large` are to be put to the cluster once, and added to the functions of the request there.
         """
         raise NotImplementedError
 
@@ -83,12 +105,14 @@ class ClusterEngine(Engine):
     # -- the pool's side
 
     def run(self, worker: int, work: Work) -> None:
+        orders, apart = self._large.take_out(work.orders)
         with self.lock:
             seat = self.seats.get(worker)
             if seat is None:
                 return
-            seat.outbox += work.orders
+            seat.outbox += orders
             seat.functions.update(work.functions)
+            seat.functions.update(apart)
         self._speak(seat)
 
     def _speak(self, seat: Seat) -> None:
@@ -100,13 +124,7 @@ class ClusterEngine(Engine):
             orders, seat.outbox = seat.outbox, []
             functions, seat.functions = seat.functions, {}
             news = {number: blob for number, blob in functions.items() if number not in seat.known}
-            for number in functions:
-                seat.known.pop(number, None)
-                seat.known[number] = None
-            forget = []
-            while len(seat.known) > FUNCTIONS_KEPT + len(functions):
-                forget.append(next(iter(seat.known)))
-                del seat.known[forget[-1]]
+            forget = seat.remember(functions)
             seat.sent.update(dict.fromkeys(order.seq for order in orders))
             large = {number: blob for number, blob in news.items() if len(blob) >= LARGE}
             small = {number: blob for number, blob in news.items() if len(blob) < LARGE}
@@ -120,10 +138,14 @@ class ClusterEngine(Engine):
         with self.lock:
             seat.talking = False
             seat.pid = reply.pid
-            if not reply.known:  # it had nothing to do for too long, and is to be opened again
+            dead: list[Result] = []
+            if not reply.known:  # nobody came to it for too long, and it is to be opened again
                 request, functions = seat.request
                 seat.opened = False
                 seat.known.clear()
+                for order in request.orders:
+                    del seat.sent[order.seq]
+                dead = [(seq, DIED, Exit(seat.pid, None), 0, 0) for seq in seat.sent]
                 seat.sent.clear()
                 seat.outbox[:0] = request.orders
                 seat.functions.update(functions)
@@ -132,8 +154,8 @@ class ClusterEngine(Engine):
                 seat.sent.pop(result[0], None)
             for seq in reply.given_back:
                 seat.sent.pop(seq, None)
-        if reply.results:
-            self.host.results(seat.worker, reply.results)
+        if dead or reply.results:
+            self.host.results(seat.worker, [*dead, *reply.results])
         if reply.given_back:
             self.host.given_back(seat.worker, reply.given_back)
         self._speak(seat)

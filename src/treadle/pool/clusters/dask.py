@@ -32,9 +32,10 @@ CLOSE_SECONDS = 5.0  # to wait for anything at the end
 class DaskEngine(ClusterEngine):
     """``Pool(engine="dask", address=...)`` is ``Pool(engine=DaskEngine(...))``.
 
-    `address` is that of a scheduler (``"tcp://host:8786"``), a `distributed.Client`, or None: a cluster of its own in
-    this process, with as many workers as the pool.  `connect_timeout` is in seconds.  The workers of the cluster need
-    treadle, the same version of Python, and the modules that the functions come from.
+    `address` is that of a scheduler (``"tcp://host:8786"``), a `distributed.Client`, or None: the cluster of the
+    program's default client or of Dask's configuration, else one of its own in this process, with as many workers as
+    the pool.  `connect_timeout` is in seconds.  The workers of the cluster need treadle, the same version of Python,
+    and the modules that the functions come from.
 
     Raises `ClusterLost` where there is no scheduler at that address.
     """
@@ -56,13 +57,13 @@ class DaskEngine(ClusterEngine):
         self._waiting: deque[Seat] = deque()  # for a place
         self._patience = START_SECONDS
         self._numbers = itertools.count(1)
-        self._scattered: dict[int, Any] = {}  # large functions, as Dask futures; of the client's loop alone
+        self._scattered: dict[int, Any] = {}  # what is large, as Dask futures; of the client's loop alone
         self._talks: dict[Seat, asyncio.Task[None]] = {}  # of the client's loop alone
 
     def open(self, host: Host, options: PoolOptions, workers: int | None) -> None:
         super().open(host, options, workers)
         self._patience = options.start_timeout or float("inf")
-        address, security = self._address, None
+        address, security = self._address or ambient(), None
         try:
             if address is None:
                 from ..cpus import available_cpus
@@ -72,7 +73,7 @@ class DaskEngine(ClusterEngine):
                 with dask.config.set({"temporary-directory": self._folder.name}):
                     self._cluster = distributed.LocalCluster(
                         n_workers=workers or available_cpus(), threads_per_worker=1, processes=False,
-                        dashboard_address=None, memory_limit=0, local_directory=self._folder.name,
+                        dashboard_address="127.0.0.1:0", memory_limit=0, local_directory=self._folder.name,
                     )  # fmt: skip
                 address = self._cluster
             elif isinstance(address, distributed.Client):
@@ -93,9 +94,10 @@ class DaskEngine(ClusterEngine):
             )
             self._client.subscribe_topic("all", self._event)
             self._client.sync(self._look_around)
+            self._post(self._beat)
         except (OSError, TimeoutError, distributed.comm.CommClosedError) as error:
             self.close()
-            raise ClusterLost(f"no Dask scheduler answers at {self._address}: {error}") from error
+            raise ClusterLost(f"no Dask scheduler answers at {address}: {error}") from error
         except BaseException:
             self.close()
             raise
@@ -224,12 +226,19 @@ class DaskEngine(ClusterEngine):
         client = self._client
         assert client is not None
         try:
-            there = await self._put(large)
-            future = client.submit(
-                _exchange, request, there, workers=[seat.place], allow_other_workers=False, pure=False, retries=0,
-                key=f"treadle-{self.token[:8]}-{next(self._numbers)}",
-            )  # fmt: skip
-            reply = await future._result()
+            while True:
+                there = await self._put(large)
+                future = client.submit(
+                    _exchange, request, there, workers=[seat.place], allow_other_workers=False, pure=False, retries=0,
+                    key=f"treadle-{self.token[:8]}-{next(self._numbers)}",
+                )  # fmt: skip
+                try:
+                    reply = await future._result()
+                    break
+                except asyncio.CancelledError:
+                    # By Dask, which has lost what was put to it, with the only worker that had it: it has not begun.
+                    if client.status != "running" or all(each.status == "finished" for each in there.values()):
+                        raise
         except asyncio.CancelledError as error:
             # Not this conversation (its place is gone), but the future: by Dask, when it has lost its scheduler.
             if type(error) is not asyncio.CancelledError:
@@ -259,9 +268,14 @@ class DaskEngine(ClusterEngine):
         """Have the cluster keep these; only what it does not keep already travels."""
         assert self._client is not None
         for number, blob in large.items():
-            if number not in self._scattered:
-                self._scattered[number] = await self._client._scatter(blob, hash=False)
-        return {number: self._scattered[number] for number in large}
+            kept = self._scattered.pop(number, None)
+            if kept is None or kept.status != "finished":
+                kept = await self._client._scatter(blob, hash=False)
+            self._scattered[number] = kept
+        there = {number: self._scattered[number] for number in large}
+        while len(self._scattered) > max(self.kept_on_cluster, len(large)):
+            del self._scattered[next(iter(self._scattered))]
+        return there
 
     def tell(self, seat: Seat, what: Callable[..., None], *args: Any) -> None:
         self._post(self._tell, [seat.place], what, *args)
@@ -270,6 +284,15 @@ class DaskEngine(ClusterEngine):
         assert self._client is not None
         with contextlib.suppress(Exception):  # it is gone: so is what was to be told
             await self._client._run(_aside, what, *args, workers=places, on_error="ignore")
+
+    async def _beat(self) -> None:
+        """Tell the stations now and then that we are there."""
+        while not self.closed and self.lost is None:
+            await asyncio.sleep(station.BEAT_SECONDS)
+            with self.lock:
+                places = list({seat.place for seat in self.seats.values() if seat.opened})
+            if places:
+                await self._tell(places, station.keep, self.token)
 
     def close(self) -> None:
         with self.lock:
@@ -300,11 +323,28 @@ class DaskEngine(ClusterEngine):
             await self._tell(places, station.close, self.token)
 
 
+def ambient() -> distributed.Client | str | None:
+    """What the program has to do with Dask already: its default client, or the scheduler that is configured."""
+    with contextlib.suppress(ValueError):  # there is none
+        client: distributed.Client = distributed.default_client()
+        return client
+    address: str | None = dask.config.get("scheduler-address", None)
+    return address
+
+
 def _exchange(request: station.Request, large: dict[int, bytes]) -> station.Reply:
     """In a thread of a Dask worker."""
     if large:
         request = request._replace(functions={**request.functions, **large})
-    return station.exchange(request)
+    worker = distributed.get_worker()
+    key = worker.get_current_task()
+
+    def wanted() -> bool:
+        """Dask forgets what it computes for a client that is gone."""
+        task = worker.state.tasks.get(key)
+        return task is not None and task.state not in ("cancelled", "forgotten", "released")
+
+    return station.exchange(request, wanted)
 
 
 async def _aside(what: Callable[..., None], *args: Any) -> None:

@@ -30,6 +30,7 @@ class Order(NamedTuple):
     timeout: float | None = None  # seconds, and
     memory_limit: int | None = None  # bytes: set only where the engine's abilities say that it keeps them
     resources: tuple[tuple[str, Any], ...] = ()  # what `Pool.options` was given for this engine
+    apart: tuple[int, ...] = ()  # arguments that are not in `payload` but in `Work.functions`: clusters use that
 
 
 class Work:

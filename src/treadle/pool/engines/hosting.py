@@ -12,9 +12,10 @@ from ...errors import Unsupported
 from ..abilities import Abilities
 from ..calls import CallTable
 from ..events import Result
-from ..failures import BadStart, Exit
+from ..failures import BadStart, Exit, title
 from ..functions import Function
 from ..options import PoolOptions, TaskOptions
+from ..payloads import shares
 from ..reactor import Reactor
 from ..task import RAISED, Call, Task
 from .base import Listener, Look, Memo
@@ -67,7 +68,25 @@ class HostingEngine:
     # -- from the pool
 
     def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
-        return self._calls.encode(fn, args, kwargs, memo)
+        call = self._calls.encode(fn, args, kwargs, memo)
+        refusal = self._refusal(call)
+        if refusal is not None:
+            raise refusal
+        return call
+
+    def _refusal(self, call: Call) -> Unsupported | None:
+        """What is in shared memory here can't be had in another place; nor would it say so there in plain words."""
+        if self.abilities.share_memory:
+            return None
+        assert isinstance(call.payload, bytes)  # `encode` has no store to put anything in
+        if shares(call.payload):
+            what = "an argument"
+        elif shares(call.function.blob):
+            what = f"{title(call.fn)}, or what it refers to,"
+        else:
+            return None
+        words = f"engine {self.name!r} has no share_memory, and {what} lies there: it runs in another place"
+        return Unsupported(words, self.name, "share_memory")
 
     def model(self, memo: dict[str, Any]) -> tuple[Any, Any, Any, bool, bool] | None:
         function = memo.get("function")
@@ -107,6 +126,11 @@ class HostingEngine:
             if not record.held:
                 record.since = time.monotonic()
             record.held.update((seq, task.options.timeout) for seq, task in batch)
+        refused = [(seq, RAISED, refusal, 0, 0) for seq, task in batch if (refusal := self._refusal(task.call))]
+        if refused:  # the calls of a map, which were encoded without us
+            self.results(worker, refused)
+            unfit = {result[0] for result in refused}
+            batch = [(seq, task) for seq, task in batch if seq not in unfit]
         functions: dict[int, bytes] = {}
         orders = [self._order(seq, task, functions) for seq, task in batch]
         try:

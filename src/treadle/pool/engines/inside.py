@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from ...errors import ResultNotPicklable, TaskNotLoadable, shorten
+from ...errors import ModuleRefused, ResultNotPicklable, TaskNotLoadable, shorten
 from .. import failures
 from ..contexts import Runner
 from ..payloads import decode_arguments, describe, dumps, loads
@@ -36,7 +37,7 @@ def initialize(function: bytes, arguments: bytes) -> bytes | None:
             raise TaskNotLoadable(f"the initializer can't be loaded: {describe(error)}") from error
         fn(*args)
     except BaseException as error:
-        return failures.pack(error, skip=1)
+        return failures.pack(_plainer(error), skip=1)
     _runner = Runner()  # what the initializer has set, every task finds
     return None
 
@@ -64,7 +65,23 @@ def run(function: int, variables: int, payload: bytes) -> tuple[bool | None, byt
     except SystemExit as error:
         return None, failures.pack(error, skip=1)
     except BaseException as error:
-        return False, failures.pack(error, skip=1)
+        return False, failures.pack(_plainer(error), skip=1)
+
+
+def _plainer(error: BaseException) -> BaseException:
+    """Does it come from a module that refuses subinterpreters?  Some of these say so at the end of long advice."""
+    at: BaseException | None = error
+    for _ in range(20):  # a chain may be a ring
+        if at is None:
+            break
+        refused = re.search(r"module (\S+) does not support loading in subinterpreters", str(at))
+        if isinstance(at, ImportError) and refused is not None:
+            words = f"module {refused[1]!r} refuses to be loaded in a subinterpreter: use processes or threads"
+            plain = ModuleRefused(words, name=refused[1])
+            plain.__cause__, plain.__traceback__ = error, error.__traceback__
+            return plain
+        at = at.__cause__ or at.__context__
+    return error
 
 
 def _function(number: int) -> Callable[..., Any]:

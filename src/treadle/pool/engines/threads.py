@@ -18,19 +18,20 @@ from ..failures import BadStart, Exit, title
 from ..options import PoolOptions, TaskOptions
 from ..reactor import Reactor
 from ..task import RAISED, RETURNED, Call, Task
+from ..waits import DAEMON
 from .base import Listener, Look, Memo
 from .patience import Patience
 
 
-def refuse_in_threads(options: TaskOptions) -> None:
+def refuse_in_threads(options: TaskOptions, engine: str = "threads") -> None:
     """Raise ValueError for what threads can't keep."""
     if options.memory_limit is not None:
         why = "what one thread allocates can't be told from the others'"
-        raise Unsupported(f"memory_limit needs processes: {why}", "threads", "memory_limit")
+        words = f"engine {engine!r} has no memory_limit, which needs processes: {why}"
+        raise Unsupported(words, engine, "memory_limit")
     if options.resources:
-        raise Unsupported(
-            f"{options.resources[0][0]} for a task needs a cluster: engine='ray'", "threads", options.resources[0][0]
-        )
+        name = options.resources[0][0]
+        raise Unsupported(f"engine {engine!r} has no {name}, which needs a cluster: engine='ray'", engine, name)
 
 
 class ThreadEngine:
@@ -69,13 +70,14 @@ class ThreadEngine:
     def configure(self, options: PoolOptions) -> None:
         if options.max_memory_per_worker is not None:
             why = "threads have their memory in common"
-            raise Unsupported(f"max_memory_per_worker needs processes: {why}", self.name, "max_memory_per_worker")
+            words = f"engine {self.name!r} has no max_memory_per_worker, which needs processes: {why}"
+            raise Unsupported(words, self.name, "max_memory_per_worker")
         if options.initializer is not None:
             self.initializer = options.initializer, options.initargs
             self.patience.seconds = options.start_timeout
 
     def accept(self, options: TaskOptions) -> None:
-        refuse_in_threads(options)
+        refuse_in_threads(options, self.name)
 
     def renew(self) -> None:
         pass
@@ -230,7 +232,7 @@ class WorkerThread(threading.Thread):
     """A worker.  An engine whose workers have more than a thread overrides `leave` and what calls functions."""
 
     def __init__(self, worker: int, engine: ThreadEngine) -> None:
-        super().__init__(name=engine.title(worker or 1), daemon=True)
+        super().__init__(name=engine.title(worker or 1), daemon=DAEMON)
         self.worker = worker
         self.engine = engine
         self.inbox: SimpleQueue[Sequence[tuple[int, Task]] | None] = SimpleQueue()
@@ -337,6 +339,8 @@ class WorkerThread(threading.Thread):
             trouble = BadStart(f"its initializer, {title(fn)}, raised SystemExit({error.code!r})", error)
         except BaseException as error:
             trouble = BadStart(f"its initializer, {title(fn)}, raised", error)
+        if trouble is not None:
+            self.leave()
         if not engine.patience.end(worker) or not self.seat.end():
             return False  # somebody has reported its end
         if trouble is None:
