@@ -588,12 +588,17 @@ int core_acquire_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
 
 void core_copy_str(PyObject *str, char *text, size_t size)
 {
-    const char *utf8 = PyUnicode_AsUTF8(str);
+    Py_ssize_t length;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(str, &length);
     if (utf8 == NULL) {
         PyErr_Clear();
         utf8 = "?";
+        length = 1;
     }
-    snprintf(text, size, "%s", utf8);
+    if ((size_t)length >= size)
+        length = (Py_ssize_t)size - 1;
+    memcpy(text, utf8, (size_t)length); /* for each wait that is recorded: snprintf takes five times as long */
+    text[length] = 0;
 }
 
 void core_place_here(struct place *place)
@@ -611,12 +616,21 @@ void core_place_here(struct place *place)
 
 void core_place_text(const struct place *place, char *text, size_t size)
 {
+    char digits[12] = {0}; /* ends with a NUL */
+    size_t at = sizeof digits - 1, used;
+    unsigned line = place->line > 0 ? (unsigned)place->line : 0;
     if (place->code == NULL) {
         snprintf(text, size, "?");
         return;
     }
     core_copy_str(((PyCodeObject *)place->code)->co_filename, text, size);
-    snprintf(text + strlen(text), size - strlen(text), ":%d", place->line);
+    used = strlen(text);
+    do
+        digits[--at] = (char)('0' + line % 10);
+    while ((line /= 10) != 0);
+    digits[--at] = ':';
+    if (used + sizeof digits - at < size)
+        memcpy(text + used, digits + at, sizeof digits - at);
 }
 
 void core_stack_text(char *text, size_t size)
