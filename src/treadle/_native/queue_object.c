@@ -23,7 +23,9 @@ struct queue_object {
     uint32_t getters, putters, joiners; /* waits that have registered */
     bool getters_told, putters_told;    /* all of them were claimed, and none has registered since */
     bool lifo, closed;
-    bool usable; /* neither closed nor open */
+    /* Invariant: 0 if the queue is closed or open, else the room, or maxsize if that is less: put_quickly may put while
+     * there are fewer. */
+    size_t quick;
     bool plain; /* the class has no put() or get() of its own, which put_nowait() and get_nowait() would have to call */
     _Atomic bool open;   /* the Python methods serve; never taken back */
     _Atomic int64_t maxsize;
@@ -131,6 +133,15 @@ static bool ready(struct queue_object *self, enum side side)
     return side == GETTER ? self->count > 0 : side == PUTTER ? !full(self) : self->unfinished <= 0;
 }
 
+/* After each change of what `quick` follows from. */
+static void set_quick(struct queue_object *self)
+{
+    int64_t most = atomic_load_explicit(&self->maxsize, memory_order_relaxed);
+    self->quick = self->closed || self->open                     ? 0
+                  : most > 0 && (uint64_t)most < self->room ? (size_t)most
+                                                            : self->room;
+}
+
 static bool widen(struct queue_object *self)
 {
     size_t room = self->room == 0 ? 8 : self->room * 2, i;
@@ -143,6 +154,7 @@ static bool widen(struct queue_object *self)
     self->ring = ring;
     self->room = room;
     self->head = 0;
+    set_quick(self);
     return true;
 }
 
@@ -152,6 +164,7 @@ static void narrow(struct queue_object *self)
         PyMem_RawFree(self->ring);
         self->ring = NULL;
         self->room = self->head = 0;
+        set_quick(self);
     }
 }
 
@@ -445,8 +458,7 @@ static inline bool put_quickly(struct queue_object *self, PyObject *item)
 {
     bool done = false;
     tl_guard_enter(&self->guard, TL_RANK_QUEUE);
-    if (__builtin_expect(self->count < self->room && self->usable && (self->getters == 0 || self->getters_told) &&
-                         !full(self), 1)) {
+    if (__builtin_expect(self->count < self->quick && (self->getters == 0 || self->getters_told), 1)) {
         self->ring[(self->head + self->count) & (self->room - 1)] = Py_NewRef(item);
         self->count++;
         self->puts++;
@@ -638,7 +650,7 @@ static PyObject *queue_shutdown(PyObject *op, PyObject *args, PyObject *kwargs)
     open = self->open;
     if (!open) {
         self->closed = true;
-        self->usable = false;
+        set_quick(self);
         if (immediate) {
             ring = self->ring;
             room = self->room;
@@ -681,7 +693,7 @@ static PyObject *queue_open(PyObject *op, PyObject *Py_UNUSED(ignored))
     closed = self->closed;
     if (!was) {
         self->open = true;
-        self->usable = false;
+        set_quick(self);
         self->ring = NULL;
         self->room = self->head = self->count = 0;
         tell_everybody(self, me);
@@ -794,7 +806,7 @@ static PyObject *queue_setup(PyObject *op, PyObject *args)
         return NULL;
     self->maxsize = maxsize;
     self->lifo = lifo != 0;
-    self->usable = true;
+    set_quick(self);
     self->plain = plain != 0;
     Py_RETURN_NONE;
 }
@@ -818,7 +830,7 @@ static int queue_clear(PyObject *op)
     PyObject **ring = self->ring;
     size_t i, count = self->count, head = self->head, room = self->room;
     self->ring = NULL;
-    self->count = self->head = self->room = 0;
+    self->count = self->head = self->room = self->quick = 0;
     for (i = 0; i < count; i++)
         Py_DECREF(ring[(head + i) & (room - 1)]);
     PyMem_RawFree(ring);
@@ -849,6 +861,7 @@ static int set_maxsize(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
         return -1;
     enter(self);
     self->maxsize = maxsize;
+    set_quick(self);
     tl_notify(side_id(self, PUTTER), TL_PRIVATE, -1, me); /* there may be room now */
     leave(self, me);
     return 0;
