@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import treadle
+
 pytestmark = pytest.mark.once  # it looks from outside, at what the core says
 
 DEADLOCK = """
@@ -120,3 +122,10 @@ def test_the_module_costs_nothing_until_it_is_asked() -> None:
     code = "import pytest, sys; import treadle.pytest_plugin; print(*sorted(m for m in sys.modules if 'treadle' in m))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["treadle", "treadle.pytest_plugin"]
+
+
+def test_pytest_does_not_warn_that_it_is_imported_already() -> None:
+    """Under `treadle run -m pytest` it is; pytest says so of a plug-in's package, unless its docstring forbids that."""
+    from _pytest.assertion.rewrite import AssertionRewriter
+
+    assert AssertionRewriter.is_rewrite_disabled(treadle.__doc__ or "")
