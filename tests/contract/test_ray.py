@@ -185,6 +185,15 @@ def test_nobody_there(tmp_path: Path) -> None:
     assert done.stdout.startswith("no Ray cluster answers at 127.0.0.1:1: ") and done.stdout.endswith("True\n"), done
 
 
+def test_room_that_another_pool_does_not_need(ray_cluster: cluster.RayCluster) -> None:
+    """As that of a map, which is kept warm for the next one."""
+    with treadle.Pool(3, engine="ray") as first, treadle.Pool(1, engine="ray") as second:
+        assert sum(first.map(cluster.brief, range(300))) > 0
+        cluster.until(lambda: sum(worker.state == "idle" for worker in first.stats().workers) == 3)
+        assert second.submit(work.square, 3).result(60) == 9
+        assert list(first.map(work.square, range(20))) == [x * x for x in range(20)]
+
+
 def test_a_cluster_of_its_own(tmp_path: Path) -> None:
     """In a program of its own, at whose end nothing of it is left."""
     program = (
@@ -193,7 +202,7 @@ def test_a_cluster_of_its_own(tmp_path: Path) -> None:
         "with treadle.Pool(1, engine='ray') as pool:\n    print(pool.submit(abs, -5).result(60))\n"
     )
     mark = f"of-its-own-{os.getpid()}"
-    environ = {**os.environ, **cluster.RAY_ENVIRONMENT, cluster.MARK: mark}
+    environ = {**os.environ, **cluster.RAY_ENVIRONMENT, cluster.MARK: mark, "TMPDIR": "/tmp"}  # Ray leaves logs there
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path
     )

@@ -2,8 +2,8 @@
 
 An actor is not restarted, and no call repeated, by Ray: what becomes of the tasks the pool decides.  A task that needs
 other resources than the one before it gets another actor: its seat sends the old one away when that has nothing left.
-While an actor that is needed finds no room, seats that have nothing to do send theirs away: else a pool that fills its
-cluster would wait for itself.
+While an actor that is needed finds no room, seats that have nothing to do send theirs away, also those of the program's
+other pools: else a pool that fills its cluster would wait for itself, or for one that is kept warm.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class RayEngine(ClusterEngine):
         self._start_timeout: float | None = START_SECONDS
         # What is to be done next, by the thread that speaks to Ray.  Nobody else does: some calls of Ray wait for its
         # own threads, in which its callbacks run, and without a head some wait for a minute.
-        self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._voice = threading.Thread(target=self._speak_up, name="treadle-ray", daemon=True)
         # From here on, that thread's own.
         self._hires: dict[int, _Hire] = {}  # by worker.  Invariant: the actor of each seat that has one
@@ -123,7 +123,7 @@ class RayEngine(ClusterEngine):
 
     # -- the thread that speaks to Ray
 
-    def _post(self, what: Callable[..., None], *args: Any) -> None:
+    def _post(self, what: Callable[..., object], *args: Any) -> None:
         self._todo.put(lambda: what(*args))
 
     def _speak_up(self) -> None:
@@ -201,6 +201,7 @@ class RayEngine(ClusterEngine):
         """Now and then, while actors are awaited: who has waited for too long, and can room be made?"""
         now = time.monotonic()
         wanting = 0
+        nobody = not any(hire.here for hire in self._hires.values())  # works here: then any of them is wanted
         for worker, hire in list(self._hires.items()):
             seat = self.seats.get(worker)
             if hire.here or seat is None:
@@ -210,7 +211,7 @@ class RayEngine(ClusterEngine):
                 words = f"the Ray cluster had no room for an actor with {said(hire.kind)} for {self._start_timeout:g} s"
                 self._give_up(seat, hire.kind, ClusterLost(words))
                 continue
-            if not self._later.get(worker):  # nobody waits for this one in particular
+            if not self._later.get(worker) and not nobody:
                 continue
             wanting += waited >= RELIEF_SECONDS
             if waited >= SAY_SECONDS and not hire.said:
@@ -221,12 +222,23 @@ class RayEngine(ClusterEngine):
                 )  # fmt: skip
         if wanting:
             link.make_room()
+            wanting = self._make_room(wanting)
+        if wanting:
+            link.ask_for_room(self, wanting)
+
+    def _make_room(self, wanted: int) -> int:
+        """Send so many idle actors away; how many there were not."""
         for worker in list(self._hires):
-            if not wanting:
-                return
+            if not wanted:
+                break
             if self._idle(worker):
-                wanting -= 1
+                wanted -= 1
                 self._send_away(worker)
+        return wanted
+
+    def room_is_wanted(self, wanted: int) -> None:
+        """Called by the link, for another pool of this program."""
+        self._post(self._make_room, wanted)
 
     def _idle(self, worker: int) -> bool:
         with self.lock:

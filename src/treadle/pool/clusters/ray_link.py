@@ -31,6 +31,7 @@ class User(Protocol):
 
     def head_lost(self, error: ClusterLost) -> None: ...
     def head_answers(self) -> None: ...
+    def room_is_wanted(self, wanted: int) -> None: ...
 
 
 class Link:
@@ -138,6 +139,13 @@ class Link:
             self._spare = [each for each in self._spare if each[2] > until]
         for actor in old:
             dismiss(actor)
+
+    def ask_for_room(self, user: User, wanted: int) -> None:
+        """For so many actors of this user's there is none: have the others send away what is idle."""
+        with self._lock:
+            others = [each for each in self._users if each is not user]
+        for each in others:
+            each.room_is_wanted(wanted)
 
     def reachable(self) -> bool:
         """Does the head answer now?"""
