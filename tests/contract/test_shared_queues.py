@@ -504,6 +504,28 @@ def test_a_killed_taker_loses_nothing(value: Any) -> None:
     assert time.monotonic() - begin < 0.5
 
 
+@pytest.mark.parametrize("how", ["take", "get"])
+def test_it_comes_back_to_a_queue_that_never_runs_empty(how: str) -> None:
+    q: shared.Queue[Any] = shared.Queue()
+    started: shared.Queue[int] = shared.Queue()
+    q.put("first")
+    process = FORK.Process(target=work.take_and_die, args=(q, started))
+    process.start()
+    assert started.get(timeout=10) == 1
+    process.join()
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        q.put_many(["other", "other"])
+        if how == "get":
+            value = q.get()
+        else:
+            with q.take() as item:
+                value = item.value
+        if value == "first":
+            return
+    pytest.fail(f"it did not come back; there are {q.qsize()} others")
+
+
 def test_a_waiting_taker_gets_it_from_a_killed_one() -> None:
     q: shared.Queue[Any] = shared.Queue()
     started: shared.Queue[int] = shared.Queue()

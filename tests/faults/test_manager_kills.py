@@ -272,6 +272,60 @@ def test_full_memory_is_an_exception() -> None:
     assert run(FULL) == "survived\n"
 
 
+NO_ADDRESSES = """
+import multiprocessing, resource, sys
+from treadle.shared import Manager
+
+def limit(more):
+    now = int(open("/proc/self/statm").read().split()[0]) * 4096
+    resource.setrlimit(resource.RLIMIT_AS, (now + more, resource.RLIM_INFINITY))
+
+def other(shared, ready, grown):
+    limit(10 << 20)
+    ready.send(1)
+    grown.recv()
+    for _ in range(3):
+        try:
+            shared["small"]
+        except MemoryError:
+            continue
+        raise SystemExit("it had addresses for all of it")
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert shared["small"] == 1
+
+manager = Manager()
+shared = manager.dict(small=1)
+fork = multiprocessing.get_context("fork")
+(here, ready), (grown, there) = fork.Pipe(False), fork.Pipe(False)
+process = fork.Process(target=other, args=(shared, ready, grown))
+process.start()
+here.recv()
+limit(100 << 20)
+try:
+    for i in range(1000):
+        shared[i] = b"x" * 1_000_000
+except MemoryError as error:
+    assert i > 20, i
+else:
+    raise SystemExit("there was no end of addresses")
+assert len(shared) == i + 1 and shared["small"] == 1
+there.send(1)
+process.join()
+assert process.exitcode == 0, process.exitcode
+shared.clear()  # which needs no memory for all that it removes
+shared["new"] = b"x" * 1_000_000
+sys.path.insert(0, sys.argv[1])
+from manager_check import problems
+assert problems(manager) == []
+print("survived")
+"""
+
+
+def test_no_addresses_is_an_exception() -> None:
+    """`ulimit -v`: LMDB can't go on if it doesn't get the map that it wants."""
+    assert run(NO_ADDRESSES) == "survived\n"
+
+
 SMALL = """
 import multiprocessing, os
 from treadle.shared import Manager

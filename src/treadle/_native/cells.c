@@ -243,7 +243,7 @@ void cell_give_back(struct ring *ring, uint32_t index, uint64_t word)
     if (!cell_turn(ring, index, word, dead ? CELL_DEAD : CELL_BACK))
         return;
     TL_POINT("ring.cell.back");
-    /* Killed here: `held` still counts it, so the next consumer that waits or looks in vain sweeps, and finds it. */
+    /* Killed here: `held` still counts it, so the next consumer that sweeps finds it. */
     atomic_store(dead ? &head->dead : &head->returned, 1);
     if (dead) {
         uint64_t done = atomic_load(&head->done);

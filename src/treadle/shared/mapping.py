@@ -103,14 +103,14 @@ class Mapping(BaseProxy):
 
     def _remove_all(self, txn: Any) -> None:
         header = self._read_header(txn)
-        raws = [raw for _, raw in listed(txn, self._keys)]
+        # One value at a time: all of them may be more than this process has memory for.
+        inside = [number for _, raw in prefixed(txn, self._keys) if raw[-4:] != NONE for number in contained(raw)]
         for tag in (b"k", b"o"):
-            for key, _ in listed(txn, self._prefix + tag):
+            for key in [key for key, _ in prefixed(txn, self._prefix + tag)]:
                 txn.delete(key)
         self._write_header(txn, header._replace(length=0, b=0))
-        for raw in raws:
-            for number in contained(raw):
-                self._space.life.unrefer(txn, number)
+        for number in inside:
+            self._space.life.unrefer(txn, number)
 
     def _records(self, txn: Any) -> Iterator[tuple[Any, bytes, bytes]]:
         """Each (key, name, record), in order."""

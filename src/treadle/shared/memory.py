@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from treadle.sync.shared import Lock
 
-__all__ = ["Handle", "create", "find", "handle", "reserve"]
+__all__ = ["Handle", "create", "find", "handle", "reserve", "room_for"]
 
 _PREFIX = "treadle-"
 _SEAL_SHRINK = 0x0002
@@ -43,6 +44,14 @@ def reserve(fd: int, size: int) -> None:
     except OSError as error:
         raise MemoryError(f"no memory for {size} shared bytes: {error.strerror}") from error
     fcntl.fcntl(fd, getattr(fcntl, "F_ADD_SEALS", _ADD_SEALS), getattr(fcntl, "F_SEAL_SHRINK", _SEAL_SHRINK))
+
+
+def room_for(size: int) -> None:
+    """MemoryError if this process can't map that many bytes now, because its addresses are limited (`ulimit -v`)."""
+    try:
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE, prot=0).close()
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"no addresses for {size} shared bytes: {error}") from error
 
 
 def handle(fd: int, name: str, lock: Lock) -> Handle:

@@ -241,7 +241,15 @@ class Store:
             try:
                 return self._start(write=write)
             except lmdb.MapResizedError:
-                self.env.set_mapsize(os.fstat(self.fd).st_size)
+                self._map(os.fstat(self.fd).st_size)
+
+    def _map(self, size: int) -> None:
+        """Under the lock, with no transaction open: let LMDB map so much.  MemoryError if there is no room for that.
+
+        LMDB gives its old map up before it asks for the new one, and can't go on if it doesn't get it.
+        """
+        memory.room_for(size)
+        self.env.set_mapsize(size)
 
     def _grow(self, room: int) -> None:
         """Under the lock, with no transaction open: have space for `room` more bytes.  MemoryError if there is none."""
@@ -252,11 +260,12 @@ class Store:
             least = size + 2 * room + 64 * PAGE
             for wanted in (max(2 * size, least), least):
                 with contextlib.suppress(MemoryError):
+                    memory.room_for(wanted)
                     memory.reserve(self.fd, -(-wanted // PAGE) * PAGE)
                     break
             else:
                 raise MemoryError(f"the manager's {size} bytes are full, and there is no memory for more")
-        self.env.set_mapsize(os.fstat(self.fd).st_size)
+        self._map(os.fstat(self.fd).st_size)
 
     # -- operations -----------------------------------------------------------------------------------------------
 
