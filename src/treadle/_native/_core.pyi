@@ -1,6 +1,6 @@
 """The native core's types, for type checkers; the docstrings are in C."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, final
@@ -356,6 +356,11 @@ class Inbox:
     def returned(self) -> int: ...
     @property
     def pace(self) -> float: ...
+
+class Singles:
+    def __init__(self, iterable: Iterable[Any], /) -> None: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> tuple[Any]: ...
 
 class Reader:
     until_feed: int

@@ -303,3 +303,21 @@ PyObject *codec_decode(const char *data, size_t size)
     struct reader r = {data, data + size};
     return read_value(&r);
 }
+
+Py_ssize_t codec_decode_tuple(const char *data, size_t size, PyObject **values, uint32_t most)
+{
+    struct reader r = {data + 1, data + size};
+    uint32_t count, i;
+    if (size < 5 || (uint8_t)data[0] != TUPLE)
+        return CODEC_OTHER;
+    (void)take(&r, &count, 4);
+    if (count > most)
+        return CODEC_OTHER;
+    for (i = 0; i < count; i++)
+        if ((values[i] = read_value(&r)) == NULL) {
+            while (i > 0)
+                Py_DECREF(values[--i]);
+            return -1;
+        }
+    return (Py_ssize_t)count;
+}

@@ -338,7 +338,8 @@ static int finish_run(struct core_state *core, struct state_object *self, struct
     if (run->state != TASK_ASSIGNED || seq - run->first != run->done)
         return 0; /* its end was already decided */
     if (kind == KIND_PART && PyList_Check(values)) {
-        values = PyList_GetSlice(values, 0, run->count - run->done);
+        values = PyList_GET_SIZE(values) <= run->count - run->done ? Py_NewRef(values)
+                                                                   : PyList_GetSlice(values, 0, run->count - run->done);
     } else {
         odd = run_odd(core, (int)kind, values);
         values = odd == NULL ? NULL : PyList_New(1);

@@ -31,6 +31,9 @@ void inbox_deliver(struct slot_object *slot, int kind, PyObject *data);
  * exception. */
 PyObject *inbox_value(struct core_state *core, PyObject *inbox);
 
+/* The iterator that a Singles gives the items of; borrowed, NULL if it is none. */
+PyObject *singles_items(struct core_state *core, PyObject *op);
+
 /* Items of a run have ended: `part` is what run_part() makes. */
 void inbox_deliver_part(struct core_state *core, struct slot_object *slot, PyObject *part);
 

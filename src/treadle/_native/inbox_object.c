@@ -479,9 +479,10 @@ static PyObject *single(struct core_state *core, struct slot_object *run, Py_ssi
         slot->data = Py_NewRef(value);
     }
     args[0] = call->fn;
-    args[1] = PyList_GET_ITEM(items, at);
+    args[1] = whole->one ? PyTuple_Pack(1, PyList_GET_ITEM(items, at)) : Py_NewRef(PyList_GET_ITEM(items, at));
     args[2] = Py_None;
-    made = PyObject_Vectorcall((PyObject *)core->call_type, args, 3, NULL);
+    made = args[1] == NULL ? NULL : PyObject_Vectorcall((PyObject *)core->call_type, args, 3, NULL);
+    Py_XDECREF(args[1]);
     if (made == NULL)
         goto failed;
     args[0] = made;
@@ -805,6 +806,7 @@ done:
 /* A run in the making. */
 struct gathered {
     PyObject *items; /* a list, owned; NULL: none so far */
+    bool one;        /* see run_make() */
     size_t used;
     char bytes[RUN_ROOM];
 };
@@ -858,7 +860,7 @@ static Py_ssize_t end_run(struct core_state *core, PyObject *const *how, struct 
     slot->index = index;
     slot->kind = KIND_CANCELLED;
     slot->size = (Py_ssize_t)run->used;
-    task = run_make(core, call, (PyObject *)slot, index, count);
+    task = run_make(core, call, (PyObject *)slot, index, count, run->one);
     if (task == NULL)
         goto done;
     slot->task = Py_NewRef(task);
@@ -879,7 +881,7 @@ done:
 static PyObject *feed(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     struct core_state *core = PyModule_GetState(module);
-    PyObject *tasks, *slots, *rest = Py_NewRef(Py_None);
+    PyObject *tasks, *slots, *source, *rest = Py_NewRef(Py_None);
     Py_ssize_t i, most, index, run, made, taken = 0, size = 0;
     struct gathered gathered;
     long long until;
@@ -902,8 +904,12 @@ static PyObject *feed(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     slots = PyList_New(0);
     if (tasks == NULL || slots == NULL || PyErr_Occurred())
         goto failed;
+    source = run > 1 ? singles_items(core, args[2]) : NULL;
+    gathered.one = source != NULL;
+    if (source == NULL)
+        source = args[2];
     for (i = 0; i < most; i++) {
-        PyObject *item = PyIter_Next(args[2]);
+        PyObject *item = PyIter_Next(source);
         int odd;
         if (item == NULL) {
             end = EXHAUSTED;
@@ -915,7 +921,7 @@ static PyObject *feed(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             }
             break;
         }
-        if (!PyTuple_Check(item)) {
+        if (!gathered.one && !PyTuple_Check(item)) {
             Py_DECREF(item);
             PyErr_SetString(PyExc_TypeError, "the source gives tuples");
             goto failed;
@@ -933,6 +939,10 @@ static PyObject *feed(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         }
         if (odd > 0) {
             end = ODD;
+            if (gathered.one)
+                Py_SETREF(item, PyTuple_Pack(1, item));
+            if (item == NULL)
+                goto failed;
             Py_SETREF(rest, item);
             break;
         }

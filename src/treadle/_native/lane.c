@@ -188,10 +188,10 @@ bool lane_rest(struct lane_end *end)
 
 /* -- what it runs, and how far it may go ----------------------------------------------------------------------------- */
 
-bool lane_start(struct lane *lane, uint64_t seq)
+bool lane_start(struct lane *lane, uint64_t seq, uint64_t now)
 {
     struct lane_page *page = lane->page;
-    atomic_store_explicit(&page->since, os_now(), memory_order_relaxed);
+    atomic_store_explicit(&page->since, now, memory_order_relaxed);
     atomic_store_explicit(&page->called, 0, memory_order_relaxed);
     atomic_store_explicit(&page->worker_cpu, os_cpu(), memory_order_relaxed);
     /* SYNC POINT: revoke. Store current, then load limit; the parent stores limit, then loads current, all of it

@@ -29,8 +29,8 @@ enum { LANE_PAD = 0, LANE_FIRST = 1, LANE_TASK = 4, LANE_RETURNED = 7, LANE_RAIS
 enum { LANE_IN_PARTS = 1, LANE_IN_STORE = 2, LANE_MAY_TAKE = 4, LANE_DIRECT = 8, LANE_OF_RUN = 32, LANE_RUN_BEGINS = 64 };
 
 /* A task's b: from this bit on the number of its context variables (pool/transport/base.py); the same of a run, whose b begins
- * with how many items it has. */
-enum { LANE_VARIABLES = 2, LANE_RUN_VARIABLES = 16 };
+ * with how many items it has, and whether each of these is one argument, not a tuple of them. */
+enum { LANE_VARIABLES = 2, LANE_RUN_VARIABLES = 16, LANE_RUN_ONE = 1 << 15 };
 
 struct lane_record {
     uint32_t length; /* of the payload that follows */
@@ -121,8 +121,8 @@ static inline bool lane_has(struct lane_end *end)
     return atomic_load_explicit(&end->ring->tail, memory_order_acquire) != end->mine;
 }
 
-/* The worker: publish that seq starts.  False if it was revoked meanwhile. */
-bool lane_start(struct lane *lane, uint64_t seq);
+/* The worker: publish that seq starts, now.  False if it was revoked meanwhile. */
+bool lane_start(struct lane *lane, uint64_t seq, uint64_t now);
 /* Looking for what the other side does pays only while that runs on another processor. */
 static inline bool lane_apart(_Atomic uint32_t *others)
 {

@@ -353,7 +353,7 @@ static int send_task(struct lane_object *self, struct core_state *state, PyObjec
         return 0;
     if (task->run) { /* always plain; `b` is how many it has */
         record.kind = LANE_RUN;
-        record.b = (uint64_t)task->count;
+        record.b = (uint64_t)task->count | (task->one ? LANE_RUN_ONE : 0);
         if (call->variables != NULL && call->variables != Py_None)
             record.b |= (self->variables_flag >> LANE_VARIABLES) << LANE_RUN_VARIABLES;
     } else {

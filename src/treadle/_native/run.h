@@ -24,8 +24,9 @@ PyObject *run_odd(struct core_state *core, int kind, PyObject *data);
  * nanoseconds).  The list is the caller's still. */
 PyObject *run_part(Py_ssize_t index, PyObject *values, long long nanoseconds);
 
-/* A run of these tuples of arguments, with their payloads one behind the other as run_put() writes them. */
-PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_ssize_t index, Py_ssize_t count);
+/* A run of so many items, which are the call's args (a list), with their payloads one behind the other as run_put() writes
+ * them.  With `one` an item is the only argument of its call, else a tuple of all of them. */
+PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_ssize_t index, Py_ssize_t count, bool one);
 
 /* Methods of a task: see task_object.c. */
 PyObject *run_split(PyObject *op, PyObject *count);

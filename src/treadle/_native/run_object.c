@@ -90,7 +90,7 @@ PyObject *run_part(Py_ssize_t index, PyObject *values, long long nanoseconds)
     return Py_BuildValue("(nOL)", index, values, nanoseconds);
 }
 
-PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_ssize_t index, Py_ssize_t count)
+PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_ssize_t index, Py_ssize_t count, bool one)
 {
     PyObject *args[4], *task;
     args[0] = call;
@@ -101,6 +101,7 @@ PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_s
     Py_XDECREF(args[2]);
     if (task != NULL) {
         ((struct task_object *)task)->run = 1;
+        ((struct task_object *)task)->one = one;
         ((struct task_object *)task)->count = count;
     }
     return task;
@@ -156,7 +157,7 @@ PyObject *run_split(PyObject *op, PyObject *arg)
     Py_XDECREF(args[1]);
     Py_XDECREF(args[4]);
     if (made != NULL)
-        rest = run_make(core, made, self->sink, index + count, self->count - count);
+        rest = run_make(core, made, self->sink, index + count, self->count - count, self->one);
     Py_XDECREF(made);
     if (rest == NULL)
         return NULL;
@@ -228,7 +229,7 @@ static PyObject *make_run(PyObject *module, PyObject *args)
     values[4] = PyBytes_FromStringAndSize(buffer, (Py_ssize_t)used);
     call = values[4] == NULL ? NULL : PyObject_Vectorcall((PyObject *)core->call_type, values, 5, NULL);
     Py_XDECREF(values[4]);
-    task = call == NULL ? NULL : run_make(core, call, sink, index, PyList_GET_SIZE(items));
+    task = call == NULL ? NULL : run_make(core, call, sink, index, PyList_GET_SIZE(items), false);
     Py_XDECREF(call);
     return task;
 }

@@ -179,6 +179,8 @@ class Feeder:
 
 def source(iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:
     """The inputs, as tuples of arguments.  Raises TypeError for what can't be iterated."""
+    if len(iterables) == 1:
+        return _core.Singles(iterables[0])
     return zip(*[iter(each) for each in iterables], strict=False)
 
 
