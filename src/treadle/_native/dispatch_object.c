@@ -750,14 +750,30 @@ bool dispatch_try(PyObject *lock, struct core_state *core)
     return me != NULL && tl_lock_try(&((struct lock_object *)lock)->lock, me->token);
 }
 
+bool dispatch_offer(struct core_state *core, struct state_object *self, struct task_object *task)
+{
+    PyObject *done;
+    if (direct_send(core, self, task))
+        return true;
+    if (!self->saturated || atomic_load(&self->posted) || self->queue == NULL ||
+        task->options != core->default_options || task->state != TASK_NEW)
+        return false;
+    done = PyObject_CallMethodOneArg(self->queue, core->text_append, (PyObject *)task);
+    if (done == NULL)
+        return false;
+    Py_DECREF(done);
+    task->state = TASK_QUEUED;
+    self->queued++;
+    publish(self);
+    return true;
+}
+
 /* offer(lock, task) -> did it join the queue?  If not, nothing has happened. */
 static PyObject *state_offer(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
-    struct state_object *self = (struct state_object *)op;
     struct core_state *core = module_of(op);
     struct lock_object *lock;
-    PyObject *done = NULL;
-    bool taken = false;
+    bool taken;
     if (nargs != 2 || !core_is_task(core, args[1])) {
         PyErr_SetString(PyExc_TypeError, "offer(lock, task)");
         return NULL;
@@ -765,23 +781,10 @@ static PyObject *state_offer(PyObject *op, PyObject *const *args, Py_ssize_t nar
     if (((struct task_object *)args[1])->run || !dispatch_try(args[0], core))
         Py_RETURN_FALSE;
     lock = (struct lock_object *)args[0];
-    taken = direct_send(core, self, (struct task_object *)args[1]);
-    if (!taken && self->saturated && !atomic_load(&self->posted) && self->queue != NULL) {
-        struct task_object *task = (struct task_object *)args[1];
-        if (task->options == core->default_options && task->state == TASK_NEW) {
-            done = PyObject_CallMethodOneArg(self->queue, core->text_append, args[1]);
-            if (done != NULL) {
-                task->state = TASK_QUEUED;
-                self->queued++;
-                taken = true;
-                publish(self);
-            }
-        }
-    }
+    taken = dispatch_offer(core, (struct state_object *)op, (struct task_object *)args[1]);
     tl_lock_release(&lock->lock, lock_id(lock), tl_self());
     if (PyErr_Occurred())
         return NULL;
-    Py_XDECREF(done);
     return Py_NewRef(taken ? Py_True : Py_False);
 }
 
@@ -800,6 +803,7 @@ static PyMemberDef state_members[] = {
     SLOT(state_object, "_open", T_OBJECT_EX, open, 0),
     SLOT(state_object, "_low", T_PYSSIZET, low, 0),
     SLOT(state_object, "_direct", T_BOOL, direct, 0),
+    SLOT(state_object, "closing", T_BOOL, closing, 0),
     SLOT(state_object, "_unlearned_time", T_LONGLONG, unlearned_time, 0),
     SLOT(state_object, "_unlearned_count", T_PYSSIZET, unlearned_count, 0),
     {NULL, 0, 0, 0, NULL},
@@ -850,7 +854,7 @@ static PyMethodDef state_methods[] = {
      "Wait for a future's value where its worker puts it, for a short while at most; whether it is finished by this.\n\n"
      "Only if its lock is free and all that the rules would do about that value is to end the task."},
     {"_post", state_post, METH_O,
-     "_post($self, posted, /)\n--\n\nWas something submitted that `handle` has not been told of?  Needs no lock."},
+     "_post($self, posted, /)\n--\n\nFor tests: does anything wait at the desk?"},
     {"_show", state_show, METH_VARARGS,
      "_show($self, name, engine, limit, /)\n--\n\n"
      "From now on say on the board how it stands; the token of the record there, 0 if there is none."},

@@ -130,6 +130,11 @@ class ProcessEngine:
         store = None if self._closed else self._store or self._opened_store()
         return self._calls.encode(fn, args, kwargs, memo, store)
 
+    @property
+    def known(self) -> dict[int, _core.Known]:
+        """Functions whose calls may be simple (see `_core.Desk`)."""
+        return self._calls.functions.known
+
     def model(self, memo: dict[str, Any]) -> tuple[Any, Any, Any, bool, bool] | None:
         function, context = memo.get("function"), memo.get("context")
         if function is None:
