@@ -1,6 +1,7 @@
 /* See dispatch.h. */
 #include "dispatch.h"
 #include "direct.h"
+#include "pack.h"
 #include "run.h"
 
 #include <string.h>
@@ -337,9 +338,12 @@ static int finish_run(struct core_state *core, struct state_object *self, struct
         return -1;
     if (run->state != TASK_ASSIGNED || seq - run->first != run->done)
         return 0; /* its end was already decided */
-    if (kind == KIND_PART && PyList_Check(values)) {
-        values = PyList_GET_SIZE(values) <= run->count - run->done ? Py_NewRef(values)
-                                                                   : PyList_GetSlice(values, 0, run->count - run->done);
+    if (kind == KIND_PART) {
+        count = values_count(core, values);
+        if (count < 0)
+            return -1;
+        values = count <= run->count - run->done ? Py_NewRef(values)
+                                                 : values_slice(core, values, 0, run->count - run->done);
     } else {
         odd = run_odd(core, (int)kind, values);
         values = odd == NULL ? NULL : PyList_New(1);
@@ -351,7 +355,7 @@ static int finish_run(struct core_state *core, struct state_object *self, struct
     }
     if (values == NULL)
         return -1;
-    count = PyList_GET_SIZE(values);
+    count = values_count(core, values);
     part = run_part(index + run->done, values, wall);
     Py_DECREF(values);
     if (part == NULL)

@@ -18,7 +18,11 @@ struct slot_object {
     bool linked;
     /* A run's: one place an item.  Under the inbox's guard, all of them. */
     Py_ssize_t count;   /* items; 1 for a single task */
-    PyObject **values;  /* values, or Odds; NULL: not there yet, or read.  NULL for a single task */
+    PyObject **values;  /* values, or Odds, or at the first of its places a Pack; NULL: not there yet, read, or in a Pack.  NULL
+                         * for a single task */
+    PyObject *pack;     /* the Pack that is being read, from the place `next` on; NULL: none */
+    size_t pack_at;     /* where the next one is in it */
+    Py_ssize_t pack_left;
     Py_ssize_t next;    /* where to read on */
     Py_ssize_t there, read; /* items that have ended and are not read; items that were read */
     bool lined;         /* without order: is it in the line? */

@@ -1,5 +1,6 @@
 /* Lane: the parent's end of a worker's lane. */
 #include "lane_object.h"
+#include "pack.h"
 #include "task.h"
 #include "run.h"
 
@@ -21,8 +22,10 @@ struct lane_object {
     PyObject *pending;              /* a list of frames for which there was no room */
     Py_ssize_t first;               /* of them: those before it are written */
     size_t progress;                /* how far that one is written */
-    PyThread_type_lock receiving;   /* guards: lane.read and the next two.  A leaf */
+    PyThread_type_lock receiving;   /* guards: lane.read and the next four.  A leaf */
     struct assembly parts;
+    char *packing;                  /* results on their way from the lane into a Pack */
+    size_t packing_room;
     bool damaged;
     int event;                      /* where the worker tells the parent; not ours to close, -1 once that was done.
                                      * Guarded by receiving */
@@ -140,6 +143,7 @@ static void lane_dealloc(PyObject *op)
     Py_XDECREF(self->pending);
     Py_XDECREF(self->parts.bytes);
     Py_XDECREF(self->hearing);
+    PyMem_RawFree(self->packing);
     if (self->sending != NULL)
         PyThread_free_lock(self->sending);
     if (self->receiving != NULL)
@@ -481,15 +485,26 @@ static void give_room(struct lane_object *self)
 
 /* Plain results of one run that have come one after the other. */
 struct part {
-    PyObject *values; /* a list, owned; NULL: none so far */
+    PyObject *values; /* a list, owned; NULL: none so far, or they are packed */
+    Py_ssize_t packed; /* how many of them lie in the lane's buffer `packing` */
+    size_t used;       /* bytes there */
     uint64_t first, next, wall;
 };
 
 /* They are complete.  0, or -1 with an exception. */
-static int end_part(struct part *part, PyObject *results)
+static int end_part(struct lane_object *self, struct part *part, PyObject *results)
 {
-    PyObject *result;
+    PyObject *result, *bytes;
     int rc = -1;
+    if (part->packed > 0) {
+        bytes = PyBytes_FromStringAndSize(self->packing, (Py_ssize_t)part->used);
+        part->values = bytes == NULL ? NULL : pack_make(core_state_of((PyObject *)self), bytes, 0, part->packed);
+        Py_XDECREF(bytes);
+        part->packed = 0;
+        part->used = 0;
+        if (part->values == NULL)
+            return -1;
+    }
     if (part->values == NULL)
         return 0;
     result = Py_BuildValue("(KiNKi)", (unsigned long long)part->first, KIND_PART, part->values,
@@ -501,30 +516,61 @@ static int end_part(struct part *part, PyObject *results)
     return rc;
 }
 
+/* One more that stays bytes.  False with an exception. */
+static bool pack(struct lane_object *self, struct part *part, const char *payload, uint32_t length)
+{
+    uint16_t size = (uint16_t)length;
+    size_t need = part->used + sizeof size + length, room = self->packing_room == 0 ? LANE_PART : self->packing_room;
+    while (room < need)
+        room *= 2;
+    if (room != self->packing_room) {
+        char *more = PyMem_RawRealloc(self->packing, room);
+        if (more == NULL) {
+            PyErr_NoMemory();
+            return false;
+        }
+        self->packing = more;
+        self->packing_room = room;
+    }
+    memcpy(self->packing + part->used, &size, sizeof size);
+    memcpy(self->packing + part->used + sizeof size, payload, length);
+    part->used = need;
+    part->packed++;
+    return true;
+}
+
 /* One more of them, if it is one.  1: it is not; 0, or -1 with an exception. */
 static int receive_item(struct lane_object *self, const struct lane_record *record, const char *payload, struct part *part,
                         PyObject *results)
 {
     PyObject *value;
+    bool scalar, going = part->values != NULL || part->packed > 0;
     int rc;
     if (record->kind != LANE_RETURNED || (record->flags & ~LANE_RUN_BEGINS) != LANE_OF_RUN ||
         lane_is_pickle(payload, (Py_ssize_t)record->length))
         return 1;
-    if (part->values != NULL && ((record->flags & LANE_RUN_BEGINS) || record->seq != part->next) &&
-        end_part(part, results) < 0)
-        return -1;
-    if (part->values == NULL) {
+    scalar = codec_is_scalar(payload, record->length);
+    if (going && ((record->flags & LANE_RUN_BEGINS) || record->seq != part->next || (part->packed > 0 && !scalar))) {
+        if (end_part(self, part, results) < 0)
+            return -1;
+        going = false;
+    }
+    if (!going) {
         part->first = part->next = record->seq;
         part->wall = 0;
-        part->values = PyList_New(0);
-        if (part->values == NULL)
+    }
+    if (part->values == NULL && scalar) {
+        if (!pack(self, part, payload, record->length))
+            return -1;
+    } else {
+        if (part->values == NULL && (part->values = PyList_New(0)) == NULL)
+            return -1;
+        value = codec_decode(payload, record->length);
+        rc = value == NULL ? -1 : PyList_Append(part->values, value);
+        Py_XDECREF(value);
+        if (rc < 0)
             return -1;
     }
-    value = codec_decode(payload, record->length);
-    rc = value == NULL ? -1 : PyList_Append(part->values, value);
-    Py_XDECREF(value);
-    if (rc < 0)
-        return -1;
     part->next++;
     part->wall += record->a;
     atomic_store_explicit(&self->last, record->seq, memory_order_release);
@@ -540,7 +586,7 @@ static int receive_one(struct lane_object *self, const struct lane_record *recor
     int rc = receive_item(self, record, payload, part, results);
     if (rc <= 0)
         return rc;
-    if (end_part(part, results) < 0)
+    if (end_part(self, part, results) < 0)
         return -1;
     switch (lane_collect(&self->parts, record, &payload, &length)) {
     case COLLECT_ERROR: return -1;
@@ -594,7 +640,7 @@ static int receive_all(struct lane_object *self, PyObject *results, PyObject *fr
     int rc = receive_records(self, &part, results, frames);
     PyObject *kind, *value, *traceback;
     PyErr_Fetch(&kind, &value, &traceback);
-    if (end_part(&part, results) < 0) {
+    if (end_part(self, &part, results) < 0) {
         PyErr_Clear();
         rc = -1;
     }

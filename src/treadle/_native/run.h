@@ -20,11 +20,11 @@ struct odd_object {
 static inline bool run_is_odd(struct core_state *core, PyObject *op) { return Py_TYPE(op) == core->odd_type; }
 PyObject *run_odd(struct core_state *core, int kind, PyObject *data);
 
-/* What has become of some items of a run, the end that its sink is told: (index of the first one, [value or Odd, ...],
- * nanoseconds).  The list is the caller's still. */
+/* What has become of some items of a run, the end that its sink is told: (index of the first one, [value or Odd, ...] or a
+ * Pack, nanoseconds).  The list is the caller's still. */
 PyObject *run_part(Py_ssize_t index, PyObject *values, long long nanoseconds);
 
-/* A run of so many items, which are the call's args (a list), with their payloads one behind the other as run_put() writes
+/* A run of so many items, which are the call's args (a list, or a Pack), with their payloads one behind the other as run_put() writes
  * them.  With `one` an item is the only argument of its call, else a tuple of all of them. */
 PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_ssize_t index, Py_ssize_t count, bool one);
 

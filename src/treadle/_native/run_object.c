@@ -1,4 +1,5 @@
 /* See run.h. */
+#include "pack.h"
 #include "run.h"
 
 #include <string.h>
@@ -133,7 +134,7 @@ PyObject *run_split(PyObject *op, PyObject *arg)
     }
     call = (struct call_object *)self->call;
     index = PyLong_AsSsize_t(self->index);
-    if (PyErr_Occurred() || !PyList_Check(call->args) || !PyBytes_Check(call->payload)) {
+    if (PyErr_Occurred() || values_count(core, call->args) < 0 || !PyBytes_Check(call->payload)) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_TypeError, "a run has a list of arguments, and their payloads");
         return NULL;
@@ -146,7 +147,7 @@ PyObject *run_split(PyObject *op, PyObject *arg)
             return NULL;
         }
     args[0] = call->fn;
-    args[1] = PyList_GetSlice(call->args, count, PyList_GET_SIZE(call->args));
+    args[1] = values_slice(core, call->args, count, values_count(core, call->args));
     args[2] = call->kwargs;
     args[3] = call->function;
     args[4] = PyBytes_FromStringAndSize(at, end - at);
