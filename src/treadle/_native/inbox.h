@@ -2,6 +2,7 @@
 #ifndef TREADLE_INBOX_H
 #define TREADLE_INBOX_H
 
+#include "pack.h"
 #include "run.h"
 
 struct slot_object {
@@ -23,6 +24,7 @@ struct slot_object {
     PyObject *pack;     /* the Pack that is being read, from the place `next` on; NULL: none */
     size_t pack_at;     /* where the next one is in it */
     Py_ssize_t pack_left;
+    struct pack_cursor items; /* how far the reader has come in a run's items, where it asks for these */
     Py_ssize_t next;    /* where to read on */
     Py_ssize_t there, read; /* items that have ended and are not read; items that were read */
     bool lined;         /* without order: is it in the line? */

@@ -10,7 +10,6 @@
  * Runs.  A slot may stand for several items: its values come in parts, are counted as what they are, and read one by one. */
 #include "codec.h"
 #include "inbox.h"
-#include "pack.h"
 
 #include <string.h>
 
@@ -516,7 +515,7 @@ static PyObject *single(struct core_state *core, struct slot_object *run, Py_ssi
         PyErr_SetString(PyExc_SystemError, "a run without its items");
         goto done;
     }
-    item = values_item(core, items, at);
+    item = values_item(core, items, at, &run->items);
     if (item == NULL)
         goto done;
     slot = (struct slot_object *)type->tp_alloc(type, 0);

@@ -25,8 +25,10 @@
 enum { LANE_PAD = 0, LANE_FIRST = 1, LANE_TASK = 4, LANE_RETURNED = 7, LANE_RAISED = 8, LANE_SKIPPED = 9, LANE_RUN = 18,
        LANE_TOTAL = 254, LANE_SOME = 255 };
 /* Flags: the payload came before, in parts; it is a place in the store, from where it may be taken; the task was sent by a
- * thread that may be about to wait for its result; a result of an item of a run, and of its first one. */
-enum { LANE_IN_PARTS = 1, LANE_IN_STORE = 2, LANE_MAY_TAKE = 4, LANE_DIRECT = 8, LANE_OF_RUN = 32, LANE_RUN_BEGINS = 64 };
+ * thread that may be about to wait for its result; the payload is in the head itself (lane_put_inline); a result of an item of
+ * a run, and of its first one. */
+enum { LANE_IN_PARTS = 1, LANE_IN_STORE = 2, LANE_MAY_TAKE = 4, LANE_DIRECT = 8, LANE_INLINE = 16, LANE_OF_RUN = 32,
+       LANE_RUN_BEGINS = 64 };
 
 /* A task's b: from this bit on the number of its context variables (pool/transport/base.py); the same of a run, whose b begins
  * with how many items it has, and whether each of these is one argument, not a tuple of them. */
@@ -35,9 +37,10 @@ enum { LANE_VARIABLES = 2, LANE_RUN_VARIABLES = 16, LANE_RUN_ONE = 1 << 15 };
 struct lane_record {
     uint32_t length; /* of the payload that follows */
     uint8_t kind, flags;
-    uint16_t unused;
+    uint16_t more; /* inline: how long the payload is, and its first byte */
     uint64_t seq, a, b;
 };
+#define LANE_INLINE_MOST 9u
 
 struct lane_ring {
     _Alignas(64) _Atomic uint64_t tail; /* stored by the writer */
@@ -88,6 +91,11 @@ void lane_close(struct lane *lane);
 /* Write a record, to be seen by the reader with the next lane_publish().  False: there is no room now. */
 bool lane_put(struct lane_end *end, uint8_t kind, uint8_t flags, uint64_t seq, uint64_t a, uint64_t b, const void *data,
               uint32_t length);
+/* The same for a payload of 1 to LANE_INLINE_MOST bytes, which needs no room of its own, but takes the place of `b`. */
+bool lane_put_inline(struct lane_end *end, uint8_t kind, uint8_t flags, uint64_t seq, uint64_t a, const char *data,
+                     uint32_t length);
+/* That payload, and its length; 0: the record is damaged. */
+uint32_t lane_inline(const struct lane_record *record, char data[LANE_INLINE_MOST]);
 /* Take back what was written and not published. */
 static inline void lane_take_back(struct lane_end *end)
 {

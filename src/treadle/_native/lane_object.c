@@ -544,12 +544,19 @@ static int receive_item(struct lane_object *self, const struct lane_record *reco
                         PyObject *results)
 {
     PyObject *value;
+    char within[LANE_INLINE_MOST];
     bool scalar, going = part->values != NULL || part->packed > 0;
+    uint32_t length = record->length;
     int rc;
-    if (record->kind != LANE_RETURNED || (record->flags & ~LANE_RUN_BEGINS) != LANE_OF_RUN ||
-        lane_is_pickle(payload, (Py_ssize_t)record->length))
+    if (record->kind != LANE_RETURNED || (record->flags & ~(LANE_RUN_BEGINS | LANE_INLINE)) != LANE_OF_RUN)
         return 1;
-    scalar = codec_is_scalar(payload, record->length);
+    if (record->flags & LANE_INLINE) {
+        length = lane_inline(record, within);
+        payload = within;
+    }
+    if (lane_is_pickle(payload, (Py_ssize_t)length))
+        return 1;
+    scalar = codec_is_scalar(payload, length);
     if (going && ((record->flags & LANE_RUN_BEGINS) || record->seq != part->next || (part->packed > 0 && !scalar))) {
         if (end_part(self, part, results) < 0)
             return -1;
@@ -560,12 +567,12 @@ static int receive_item(struct lane_object *self, const struct lane_record *reco
         part->wall = 0;
     }
     if (part->values == NULL && scalar) {
-        if (!pack(self, part, payload, record->length))
+        if (!pack(self, part, payload, length))
             return -1;
     } else {
         if (part->values == NULL && (part->values = PyList_New(0)) == NULL)
             return -1;
-        value = codec_decode(payload, record->length);
+        value = codec_decode(payload, length);
         rc = value == NULL ? -1 : PyList_Append(part->values, value);
         Py_XDECREF(value);
         if (rc < 0)

@@ -23,9 +23,15 @@ PyObject *pack_make(struct core_state *core, PyObject *bytes, size_t from, Py_ss
 /* The next one: its bytes, and where the one after it begins.  False: there is none. */
 bool pack_next(PyObject *op, size_t *at, const char **data, size_t *length);
 
+/* Where somebody has come to who reads one value after the other.  Zeros: at the start. */
+struct pack_cursor {
+    Py_ssize_t index;
+    size_t at;
+};
+
 /* Of values as a list or a Pack: how many; one of them; those from `from` to `to`.  New references, NULL with an exception. */
 Py_ssize_t values_count(struct core_state *core, PyObject *values);
-PyObject *values_item(struct core_state *core, PyObject *values, Py_ssize_t index);
+PyObject *values_item(struct core_state *core, PyObject *values, Py_ssize_t index, struct pack_cursor *cursor);
 PyObject *values_slice(struct core_state *core, PyObject *values, Py_ssize_t from, Py_ssize_t to);
 
 #endif

@@ -34,14 +34,15 @@ bool pack_next(PyObject *op, size_t *at, const char **data, size_t *length)
     return true;
 }
 
-/* Where the value with that index begins; false with an exception. */
-static bool find(PyObject *op, Py_ssize_t index, size_t *at)
+/* Have the cursor come to the value with that index; false with an exception. */
+static bool find(PyObject *op, Py_ssize_t index, struct pack_cursor *cursor)
 {
     const char *data;
     size_t length;
-    *at = as_pack(op)->from;
-    while (index-- > 0)
-        if (!pack_next(op, at, &data, &length)) {
+    if (cursor->index == 0 || cursor->index > index)
+        *cursor = (struct pack_cursor){0, as_pack(op)->from};
+    for (; cursor->index < index; cursor->index++)
+        if (!pack_next(op, &cursor->at, &data, &length)) {
             PyErr_SetString(PyExc_SystemError, "a pack has fewer values than it says");
             return false;
         }
@@ -50,7 +51,7 @@ static bool find(PyObject *op, Py_ssize_t index, size_t *at)
 
 static Py_ssize_t pack_length(PyObject *op) { return as_pack(op)->count; }
 
-static PyObject *pack_item(PyObject *op, Py_ssize_t index)
+static PyObject *item(PyObject *op, Py_ssize_t index, struct pack_cursor *cursor)
 {
     const char *data;
     size_t at, length;
@@ -58,9 +59,20 @@ static PyObject *pack_item(PyObject *op, Py_ssize_t index)
         PyErr_SetString(PyExc_IndexError, "a pack has no value with that index");
         return NULL;
     }
-    if (!find(op, index, &at) || !pack_next(op, &at, &data, &length))
+    if (!find(op, index, cursor))
         return NULL;
+    at = cursor->at;
+    if (!pack_next(op, &at, &data, &length)) {
+        PyErr_SetString(PyExc_SystemError, "a pack has fewer values than it says");
+        return NULL;
+    }
     return codec_decode(data, length);
+}
+
+static PyObject *pack_item(PyObject *op, Py_ssize_t index)
+{
+    struct pack_cursor cursor = {0};
+    return item(op, index, &cursor);
 }
 
 Py_ssize_t values_count(struct core_state *core, PyObject *values)
@@ -73,10 +85,10 @@ Py_ssize_t values_count(struct core_state *core, PyObject *values)
     return -1;
 }
 
-PyObject *values_item(struct core_state *core, PyObject *values, Py_ssize_t index)
+PyObject *values_item(struct core_state *core, PyObject *values, Py_ssize_t index, struct pack_cursor *cursor)
 {
     if (core_is_pack(core, values))
-        return pack_item(values, index);
+        return item(values, index, cursor);
     if (PyList_Check(values) && index < PyList_GET_SIZE(values))
         return Py_NewRef(PyList_GET_ITEM(values, index));
     PyErr_SetString(PyExc_SystemError, "there is no such value");
@@ -85,12 +97,12 @@ PyObject *values_item(struct core_state *core, PyObject *values, Py_ssize_t inde
 
 PyObject *values_slice(struct core_state *core, PyObject *values, Py_ssize_t from, Py_ssize_t to)
 {
-    size_t at;
+    struct pack_cursor cursor = {0};
     if (!core_is_pack(core, values))
         return PyList_GetSlice(values, from, to);
     if (to > as_pack(values)->count)
         to = as_pack(values)->count;
-    return find(values, from, &at) ? pack_make(core, as_pack(values)->bytes, at, to - from) : NULL;
+    return find(values, from, &cursor) ? pack_make(core, as_pack(values)->bytes, cursor.at, to - from) : NULL;
 }
 
 static PyType_Slot pack_slots[] = {

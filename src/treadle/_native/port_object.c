@@ -243,7 +243,11 @@ static int write_frame(struct port_object *self, const struct lane_record *recor
                        bool soon)
 {
     size_t progress = 0;
-    while (!lane_put_frame(&self->lane.write, record, payload, length, &progress))
+    bool within = (record->flags & LANE_OF_RUN) && record->kind == LANE_RETURNED && length <= LANE_INLINE_MOST &&
+                  !lane_is_pickle(payload, (Py_ssize_t)length);
+    while (within ? !lane_put_inline(&self->lane.write, record->kind, record->flags, record->seq, record->a, payload,
+                                     (uint32_t)length)
+                  : !lane_put_frame(&self->lane.write, record, payload, length, &progress))
         if (wait_for_room(self, length < LANE_PART ? (uint32_t)length : LANE_PART) < 0)
             return -1;
     TL_POINT("port.result.written");

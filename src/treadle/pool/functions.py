@@ -47,8 +47,7 @@ class FunctionTable:
         if entry is not None and (found := entry.current()) is not None:
             assert isinstance(found, Function)
             return found
-        kind = type(fn)
-        if kind is not types.FunctionType and kind is not types.BuiltinFunctionType:
+        if not _is_function(fn):
             return Function(_pickle(fn))
         # The bindings are taken down first: a change while it is being pickled is then noticed the next time.
         bindings = tuple(_bindings(fn, set())) if isinstance(fn, types.FunctionType) else ()
@@ -64,6 +63,13 @@ class FunctionTable:
             if len(self.known) > FUNCTIONS_KEPT:
                 del self.known[next(iter(self.known))]
         return function
+
+
+def _is_function(fn: Any) -> bool:
+    """Is it no method of an object, which may have changed since?"""
+    if type(fn) is types.BuiltinFunctionType:
+        return isinstance(fn.__self__, (types.ModuleType, type, type(None)))
+    return type(fn) is types.FunctionType
 
 
 def _pickle(fn: Callable[..., Any]) -> bytes:
