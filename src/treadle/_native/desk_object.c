@@ -237,7 +237,7 @@ static PyObject *desk_submit(PyObject *op, PyObject *const *args, Py_ssize_t nar
     UNLOCKED();
     if (known == NULL)
         Py_RETURN_NONE;
-    if (((struct state_object *)self->state)->closing || core->future_class == NULL || core->default_options == NULL ||
+    if (atomic_load(&((struct state_object *)self->state)->closing) || core->future_class == NULL || core->default_options == NULL ||
         (args[2] != Py_None && (!PyDict_CheckExact(args[2]) || PyDict_GET_SIZE(args[2]) > 0)) || has_variables() ||
         (size = codec_encode(args[1], small, sizeof small)) < 0 || (function = pickle_of(core, known, args[0])) == NULL) {
         Py_DECREF(known);

@@ -29,7 +29,7 @@ struct state_object {
     char saturated;
     /* And once more: an idle worker may be given a new task at once, and be idle again when that has returned. */
     char direct;
-    char closing; /* no new tasks are to be taken in */
+    _Atomic bool closing; /* no new tasks are to be taken in.  Read without the lock, too */
     Py_ssize_t low;              /* a worker with fewer tasks is open */
     unsigned ahead;              /* tasks sent directly since somebody has waited for one; see direct.c */
     long long unlearned_time;    /* ns that tasks took, which returned without the rules */

@@ -807,7 +807,6 @@ static PyMemberDef state_members[] = {
     SLOT(state_object, "_open", T_OBJECT_EX, open, 0),
     SLOT(state_object, "_low", T_PYSSIZET, low, 0),
     SLOT(state_object, "_direct", T_BOOL, direct, 0),
-    SLOT(state_object, "closing", T_BOOL, closing, 0),
     SLOT(state_object, "_unlearned_time", T_LONGLONG, unlearned_time, 0),
     SLOT(state_object, "_unlearned_count", T_PYSSIZET, unlearned_count, 0),
     {NULL, 0, 0, 0, NULL},
@@ -830,7 +829,19 @@ static int set_saturated(PyObject *op, PyObject *value, void *Py_UNUSED(closure)
     return 0;
 }
 
+static PyObject *get_closing(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(atomic_load(&((struct state_object *)op)->closing));
+}
+
+static int set_closing(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    atomic_store(&((struct state_object *)op)->closing, value == Py_True);
+    return 0;
+}
+
 static PyGetSetDef state_getset[] = {
+    {"closing", get_closing, set_closing, "Are no new tasks to be taken in?", NULL},
     {"_saturated", get_saturated, set_saturated, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
