@@ -15,8 +15,8 @@ from treadle._native import _core
 from treadle.pool.feeder import EXHAUSTED, FED, NEEDS_PICKLE, RAISED, SLOW
 from treadle.pool.inbox import NOTHING, Inbox, Slot
 from treadle.pool.payloads import dumps
-from treadle.pool.task import RAISED as TASK_RAISED
 from treadle.pool.task import PART, RETURNED, RETURNED_PACKED, Call, Task
+from treadle.pool.task import RAISED as TASK_RAISED
 
 FAR = 1 << 62  # nanoseconds: never
 
@@ -233,7 +233,7 @@ def test_items_that_can_change_are_kept_and_others_are_bytes() -> None:
     assert not isinstance(first, list) and list(first) == [1, 2.5, "three", b"four", None, True]
     assert isinstance(second, list) and second[0] is lists[0] and second[1] is lists[1]
     with pytest.raises(IndexError):
-        first[6]  # noqa: B018
+        first[6]
 
 
 @pytest.mark.parametrize("ordered", [True, False])

@@ -56,7 +56,16 @@ def test_what_a_function_is_made_of() -> None:
 
 
 def test_a_cell_and_a_function_that_is_called() -> None:
-    source = "def make():\n  n = 1\n  def set(m):\n    nonlocal n\n    n = m\n  def f(): return n\n  return f, set\nf, set = make()"
+    source = """
+def make():
+    n = 1
+    def set(m):
+        nonlocal n
+        n = m
+    def f(): return n
+    return f, set
+f, set = make()
+"""
     table, fn = FunctionTable(), function(source)
     before = table.encode(fn)
     assert table.encode(fn) is before
