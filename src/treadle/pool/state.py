@@ -292,7 +292,8 @@ class State(_core.StateCore):
 
     def _revoked(self, event: Revoked, out: list[Instruction]) -> None:
         worker = self.workers.get(event.worker)
-        if worker is None or worker.state is not READY:
+        # One that is to be killed may be spared: then it must not be left with what it can't start.
+        if worker is None or worker.state not in (READY, KILLED) or self.killing:
             return
         for seq in sorted((s for s in worker.assigned if s > event.after), reverse=True):
             worker.draining.add(seq)

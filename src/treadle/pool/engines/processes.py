@@ -114,8 +114,11 @@ class ProcessEngine:
     def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
         if self._main_dumps is None:
             return self._encode(fn, args, kwargs, memo)
-        with self._policy():
+        before, policy.dumps = policy.dumps, self._main_dumps  # as `_policy`, for each call
+        try:
             return self._encode(fn, args, kwargs, memo)
+        finally:
+            policy.dumps = before
 
     @contextlib.contextmanager
     def _policy(self) -> Iterator[None]:
