@@ -15,7 +15,7 @@
 
 #define FIRST 4             /* tasks a worker, to begin with */
 #define LARGEST 4096        /* tasks; beyond it nothing is gained, even by the smallest ones */
-#define LARGEST_RUNS 16384  /* items in runs */
+#define LARGEST_RUNS 32768  /* items in runs */
 #define BYTES (32ll << 20)  /* of pickled inputs (each has its original beside it) and unread results */
 #define PICKLE 0x80
 
@@ -872,20 +872,23 @@ struct gathered {
 /* One more item for it.  1: it is not for the codec; 2: it does not fit into this one; 0, or -1 with an exception. */
 static int gather(struct gathered *run, PyObject *item)
 {
-    char small[CODEC_ROOM], *at;
-    Py_ssize_t size = codec_encode(item, small, sizeof small);
+    size_t used = run->used, left = RUN_ROOM - used;
+    Py_ssize_t size = -1;
     bool packed = run->one && run->items == NULL;
+    char *at = NULL;
+    if (left > RUN_HEAD) {
+        at = run->bytes + used + RUN_HEAD; /* where run_put() will say */
+        size = codec_encode(item, at, left - RUN_HEAD < CODEC_ROOM ? left - RUN_HEAD : CODEC_ROOM);
+    }
     if (size < 0)
-        return 1;
-    if (packed && !codec_is_scalar(small, (size_t)size)) {
+        return run->count > 0 && left < CODEC_ROOM + RUN_HEAD ? 2 : 1;
+    if (packed && !codec_is_scalar(at, (size_t)size)) {
         if (run->count > 0)
             return 2;
         packed = false;
     }
-    at = run_put(run->bytes, &run->used, (size_t)size);
-    if (at == NULL)
-        return 2;
-    memcpy(at, small, (size_t)size);
+    if (run_put(run->bytes, &run->used, (size_t)size) != at)
+        return -1; /* never */
     run->count++;
     if (packed)
         return 0;

@@ -215,7 +215,6 @@ bool lane_start(struct lane *lane, uint64_t seq, uint64_t now)
     struct lane_page *page = lane->page;
     atomic_store_explicit(&page->since, now, memory_order_relaxed);
     atomic_store_explicit(&page->called, 0, memory_order_relaxed);
-    atomic_store_explicit(&page->worker_cpu, os_cpu(), memory_order_relaxed);
     /* SYNC POINT: revoke. Store current, then load limit; the parent stores limit, then loads current, all of it
      * sequentially consistent: one of the two sees the other's store. */
     atomic_store(&page->current, seq);

@@ -63,7 +63,7 @@ struct lane_page {
     _Atomic uint64_t cpu;     /* its process's CPU time then, ns.  By the worker, before called */
     _Atomic uint64_t queued;  /* as cpu, time in the run queue */
     _Atomic uint64_t base;    /* bytes of memory in use when a task with a limit began; 0: no limit.  By the worker */
-    _Atomic uint32_t worker_cpu; /* where the worker ran when it started that.  By the worker */
+    _Atomic uint32_t worker_cpu; /* where the worker ran when it took that, or its run.  By the worker */
     _Alignas(64) _Atomic uint64_t limit; /* the worker starts nothing with a higher number.  By the parent */
     _Atomic uint32_t parent_cpu; /* where the thread ran that has sent something last.  By the parent */
     struct lane_ring tasks, results;
@@ -131,6 +131,10 @@ static inline bool lane_has(struct lane_end *end)
 
 /* The worker: publish that seq starts, now.  False if it was revoked meanwhile. */
 bool lane_start(struct lane *lane, uint64_t seq, uint64_t now);
+static inline void lane_here(struct lane *lane)
+{
+    atomic_store_explicit(&lane->page->worker_cpu, os_cpu(), memory_order_relaxed);
+}
 /* Looking for what the other side does pays only while that runs on another processor. */
 static inline bool lane_apart(_Atomic uint32_t *others)
 {

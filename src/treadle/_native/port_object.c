@@ -338,7 +338,8 @@ static PyObject *port_start(PyObject *op, PyObject *arg)
     unsigned long long seq = PyLong_AsUnsignedLongLong(arg);
     if (PyErr_Occurred())
         return NULL;
-    if (!lane_start(&((struct port_object *)op)->lane, seq, os_now()))
+    lane_here(&self->lane);
+    if (!lane_start(&self->lane, seq, os_now()))
         Py_RETURN_FALSE;
     running(self, seq);
     Py_RETURN_TRUE;
@@ -666,6 +667,7 @@ static int run(struct port_object *self, struct helpers *helpers, PyObject *fn, 
     struct timing timing = {.start = os_now()};
     int rc;
 
+    lane_here(&self->lane);
     if (!lane_start(&self->lane, task->seq, timing.start)) {
         ending.kind = LANE_SKIPPED;
         lane_take(&self->lane.read, task);
@@ -730,11 +732,12 @@ static int run_items(struct port_object *self, struct helpers *helpers, const st
     struct arguments arguments = {.whole = NULL, .count = -1};
     struct timing timing = {.start = os_now(), .later = true, .tick = os_lately()};
     const char *item;
-    PyObject *fn;
+    PyObject *fn, *titled = NULL; /* titled: only compared */
     bool one = (task->b & LANE_RUN_ONE) != 0;
     uint64_t i, count = task->b & (LANE_RUN_ONE - 1);
     size_t length;
     int rc;
+    lane_here(&self->lane);
     for (i = 0; i < count; i++) {
         ending = (struct lane_record){.kind = LANE_RETURNED, .seq = task->seq + i,
                                       .flags = i == 0 ? LANE_OF_RUN | LANE_RUN_BEGINS : LANE_OF_RUN};
@@ -751,14 +754,17 @@ static int run_items(struct port_object *self, struct helpers *helpers, const st
         running(self, ending.seq);
         fn = surroundings(helpers, task->b >> LANE_RUN_VARIABLES) < 0 ? NULL : loaded(helpers, task->a);
         if (fn != NULL) {
-            core_task_title(self->cold, &self->titled, fn);
+            if (fn != titled)
+                core_task_title(self->cold, &self->titled, fn);
+            titled = fn;
             load_item(helpers->state, one, item, (Py_ssize_t)length, &arguments);
         }
         rc = call_and_send(self, helpers, fn, &arguments, fn == NULL ? NULL : helpers->unloadable, &ending, &timing, false);
         Py_XDECREF(fn);
         if (!helpers->constant)
             Py_CLEAR(helpers->variables); /* each item has values of its own */
-        if (rc < 0 || PyErr_CheckSignals() < 0)
+        /* What is a function of Python's sees them itself. */
+        if (rc < 0 || (timing.unseen == 0 && PyErr_CheckSignals() < 0))
             return -1;
     }
     return 0;

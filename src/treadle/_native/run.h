@@ -8,6 +8,7 @@
 
 #include "task.h"
 
+#define RUN_HEAD sizeof(uint16_t) /* bytes before each item */
 #define RUN_ROOM 16384 /* bytes of a run's arguments; one record of a lane */
 
 /* How one item has ended that did not return a plain value. */

@@ -31,6 +31,7 @@ from .waits import in_main_thread, wait
 # Seconds.  Where a worker has work for longer than that, its results are collected for so long: one wake-up then
 # serves many small tasks, and nobody who waits notices.
 NAP = 0.0003
+NAP_MOST = 0.001  # with very much work in stock
 
 FAR = 32
 
@@ -267,7 +268,7 @@ class Driver:
         if instructions:
             self._perform(instructions)
         if stock > 2 * NAP:
-            self.reactor.nap = NAP
+            self.reactor.nap = max(NAP, min(NAP_MOST, stock / 4))
 
     def shortcut(self, worker: int) -> tuple[sync.Lock, State, Worker] | None:
         """With what a worker's own thread may get its next task by itself; see `_core.Seat.run`."""
