@@ -16,7 +16,8 @@ FUNCTION = 2  # seq: the function's id; payload: pickled function
 FORGET = 3  # seq: the function's id, which will not be used again before it is sent again
 TASK = 4  # * seq; a: the function's id; b: see below, 0 for a plain one; payload: the arguments
 # A run: seq, and a as for TASK; b: how many items, in bit 15 whether each is the one argument of its call (else a tuple
-# of all), and from bit 16 on the id of their context variables; payload: their arguments (`_native/run.h`).  Always plain.
+# of all), and from bit 16 on the id of their context variables; payload: their arguments (`_native/run.h`).  It is
+# always plain.
 RUN = 18  # *
 STOP = 5  # nothing follows: leave
 INITIALIZE = 10  # payload: a pickled function, and pickled arguments; comes after SETUP, before any task
