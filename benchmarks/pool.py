@@ -232,6 +232,11 @@ def _map_pebble(name: str) -> Callable[[ExitStack], Work]:
     return open
 
 
+def _map_warm(stack: ExitStack) -> Work:
+    """`treadle.map` itself: each call finds the workers of the one before."""
+    return _consume(lambda items: treadle.map(identity, items, engine="processes", workers=WORKERS))
+
+
 _Processes = concurrent.futures.ProcessPoolExecutor
 _Threads = concurrent.futures.ThreadPoolExecutor
 _Pool = multiprocessing.Pool
@@ -309,6 +314,7 @@ def rows() -> list[Row]:
             1_000_000,
             [
                 Contestant("treadle Pool.map", _map_treadle("processes")),
+                Contestant("treadle.map", _map_warm),
                 Contestant("treadle.multiprocessing Pool.map", _map_stdlib(treadle.multiprocessing.Pool, "map")),
                 *[
                     Contestant(f"multiprocessing Pool.map, chunks of {size}", _map_stdlib(_Pool, "map", chunksize=size))

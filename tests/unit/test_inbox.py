@@ -15,8 +15,8 @@ from treadle._native import _core
 from treadle.pool.feeder import EXHAUSTED, FED, NEEDS_PICKLE, RAISED, SLOW
 from treadle.pool.inbox import NOTHING, Inbox, Slot
 from treadle.pool.payloads import dumps
+from treadle.pool.task import PART, RETURNED, RETURNED_PACKED, Call, Task
 from treadle.pool.task import RAISED as TASK_RAISED
-from treadle.pool.task import RETURNED, RETURNED_PACKED, Call, Task
 
 FAR = 1 << 62  # nanoseconds: never
 
@@ -204,3 +204,66 @@ def test_feeding_stops_when_time_is_over_and_at_errors() -> None:
     assert len(tasks) == 1 and why == RAISED and str(rest) == "disk"
     with pytest.raises(KeyboardInterrupt):
         feed(inbox, broken(KeyboardInterrupt()), 9)
+
+
+def runs(inbox: Inbox, items: Any, size: int, fn: Any = print) -> list[Slot]:
+    """Items of one iterable, in runs of at most so many."""
+    tasks, slots, count, total, why, rest = _core.feed(
+        inbox, Slot, _core.Singles(items), fn, "function", None, True, 0, 1 << 20, FAR, size, None
+    )
+    assert (why, rest) == (EXHAUSTED, None) and [task.sink for task in tasks] == slots
+    assert count == sum(task.count for task in tasks)
+    inbox.add(slots, total)
+    return list(slots)
+
+
+def test_one_iterable_gives_tuples_to_who_asks_and_items_to_runs() -> None:
+    assert list(_core.Singles("ab")) == [("a",), ("b",)]
+    with pytest.raises(TypeError):
+        _core.Singles(1)  # type: ignore[arg-type]
+    (slot,) = runs(Inbox(1, None, True), range(3), 10)
+    assert slot.task.run and list(slot.task.call.args) == [0, 1, 2]  # type: ignore[comparison-overlap]
+
+
+def test_items_that_can_change_are_kept_and_others_are_bytes() -> None:
+    lists = [[1], [2]]
+    slots = runs(Inbox(1, None, True), [1, 2.5, "three", b"four", None, True, *lists, 9], 100)
+    assert [slot.task.count for slot in slots] == [6, 3]
+    first, second = (slot.task.call.args for slot in slots)
+    assert not isinstance(first, list) and list(first) == [1, 2.5, "three", b"four", None, True]
+    assert isinstance(second, list) and second[0] is lists[0] and second[1] is lists[1]
+    with pytest.raises(IndexError):
+        first[6]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_packed_values_are_read_as_others_are(ordered: bool) -> None:
+    inbox = Inbox(1, 1000, ordered)
+    one, two = runs(inbox, range(20), 10)
+    # A run's values can travel as its items do.
+    values = two.task.call.args
+    two.deliver(two.task, PART, (10, values, 50))
+    assert inbox.has_next() is not ordered
+    one.deliver(one.task, PART, (0, [0, 1, [2]], 0))
+    rest = one.task.split(3)
+    one.deliver(rest, PART, (3, rest.call.args, 70))
+    assert inbox.pace > 0
+    found = [inbox.next_value(NOTHING) for _ in range(5)]
+    taken = inbox.take()
+    assert taken is not None
+    assert (taken.index, taken.data, taken.task.item) == ((5, 5, 5) if ordered else (15, 15, 15))
+    found += [taken.data, *(inbox.next_value(NOTHING) for _ in range(14))]
+    expected = [0, 1, [2], *range(3, 20)]
+    assert found == (expected if ordered else expected[10:] + expected[:10])
+    assert inbox.unread == 0 and inbox.take() is None
+
+
+def test_packed_values_that_nobody_reads_are_freed() -> None:
+    inbox = Inbox(1, None, True)
+    (slot,) = runs(inbox, range(10), 10)
+    slot.deliver(slot.task, PART, (0, slot.task.call.args, 1))
+    assert inbox.next_value(NOTHING) == 0  # in the middle of it
+    ref = weakref.ref(inbox) if hasattr(inbox, "__weakref__") else None
+    del inbox, slot
+    gc.collect()
+    assert ref is None or ref() is None

@@ -810,3 +810,19 @@ def test_a_task_joins_the_queue_by_itself_only_while_nobody_could_have_it() -> N
     assert not world.state.offer(lock, make_task())
     world.drain()
     assert world.ends == {id(first): RETURNED, id(second): RETURNED}
+
+
+def test_a_worker_that_was_revoked_while_it_was_to_be_killed_may_start_again() -> None:
+    state = State(1, stoppable=True)
+    task = Task(Call(print, (), None), Recorder(), 1, task_options(timeout=1.0))
+    state.handle(brain.Submit([task]))
+    assert any(isinstance(each, brain.Send) for each in state.handle(brain.Ready(1)))
+    assert brain.Revoke(1) in state.handle(brain.Lend(1, 1))
+    assert brain.KillWorker(1, 1) in state.handle(brain.Looked(1, 1, 10.0))
+    state.handle(brain.Lend(1, -1))
+    done = state.handle(brain.Revoked(1, 0))  # it had not begun with it
+    done += state.handle(brain.Spared(1, None, 0.0))
+    done += state.handle(brain.Skipped(1, [1]))
+    state.validate()
+    kinds = [type(each) for each in done if isinstance(each, (brain.Restore, brain.Send))]
+    assert kinds == [brain.Restore, brain.Send], "it would pass over what it is given, for ever"

@@ -1,6 +1,6 @@
 """The native core's types, for type checkers; the docstrings are in C."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, final
@@ -357,6 +357,28 @@ class Inbox:
     @property
     def pace(self) -> float: ...
 
+@final
+class Known:
+    def __init__(
+        self, fn: Callable[..., Any], function: Any, bindings: tuple[tuple[Any, Any, Any], ...] | None, /
+    ) -> None: ...
+    def current(self) -> Any: ...
+
+class Desk:
+    roused: bool
+    @property
+    def any(self) -> bool: ...
+    def __init__(self, driver: Any, state: StateCore, lock: Lock, rouse: Callable[[], object], /) -> None: ...
+    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, /) -> Any: ...
+    def leave(self, tasks: list[Task], /) -> None: ...
+    def take(self) -> list[Task]: ...
+    def open(self, known: dict[int, Known] | None, /) -> None: ...
+
+class Singles:
+    def __init__(self, iterable: Iterable[Any], /) -> None: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> tuple[Any]: ...
+
 class Reader:
     until_feed: int
     def __iter__(self) -> Self: ...
@@ -418,6 +440,7 @@ class StateCore:
     restarts: int
     _alive: int
     _direct: bool
+    closing: bool
     _low: int
     _unlearned_time: int
     _unlearned_count: int

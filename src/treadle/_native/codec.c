@@ -303,3 +303,44 @@ PyObject *codec_decode(const char *data, size_t size)
     struct reader r = {data, data + size};
     return read_value(&r);
 }
+
+Py_ssize_t codec_decode_tuple(const char *data, size_t size, PyObject **values, uint32_t most)
+{
+    struct reader r = {data + 1, data + size};
+    uint32_t count, i;
+    if (size < 5 || (uint8_t)data[0] != TUPLE)
+        return CODEC_OTHER;
+    (void)take(&r, &count, 4);
+    if (count > most)
+        return CODEC_OTHER;
+    for (i = 0; i < count; i++)
+        if ((values[i] = read_value(&r)) == NULL) {
+            while (i > 0)
+                Py_DECREF(values[--i]);
+            return -1;
+        }
+    return (Py_ssize_t)count;
+}
+
+bool codec_is_scalar(const char *data, size_t size)
+{
+    uint32_t length;
+    if (size == 0)
+        return false;
+    switch ((enum tag)(uint8_t)data[0]) {
+    case NONE:
+    case YES:
+    case NO: return size == 1;
+    case INT8: return size == 2;
+    case INT32: return size == 5;
+    case INT64:
+    case FLOAT: return size == 9;
+    case ASCII8: return size >= 2 && size == 2u + (uint8_t)data[1];
+    case BYTES:
+        if (size < 5)
+            return false;
+        memcpy(&length, data + 1, 4);
+        return size == (size_t)length + 5;
+    default: return false;
+    }
+}

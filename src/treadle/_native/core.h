@@ -17,7 +17,7 @@ struct core_state {
     PyTypeObject *lock_type, *rlock_type, *condition_type, *semaphore_type, *event_type, *queue_type;
     PyTypeObject *shared_type, *shared_lock_type, *shared_rlock_type, *shared_queue_type, *segment_type,
         *loan_type, *lane_type, *port_type, *store_type, *parcel_type, *call_type, *task_type, *future_type, *worker_type,
-        *brain_type, *slot_type, *inbox_type, *odd_type;
+        *brain_type, *slot_type, *inbox_type, *odd_type, *singles_type, *known_type, *desk_type, *pack_type;
     PyObject *future_states[5]; /* the names of concurrent.futures */
     PyObject *text_popleft, *text_locked, *text_append, *text_appendleft, *text_extend;
     /* Set by hook(): what the layers above put in.  Each may be NULL. */
@@ -178,6 +178,10 @@ int core_add_dispatch(PyObject *module, struct core_state *state);
 int core_add_seat(PyObject *module, struct core_state *state);
 int core_add_inbox(PyObject *module, struct core_state *state);
 int core_add_run(PyObject *module, struct core_state *state);
+int core_add_singles(PyObject *module, struct core_state *state);
+int core_add_pack(PyObject *module, struct core_state *state);
+int core_add_known(PyObject *module, struct core_state *state);
+int core_add_desk(PyObject *module, struct core_state *state);
 int core_add_reader(PyObject *module, struct core_state *state);
 int core_add_rendering(PyObject *module);
 extern PyMethodDef core_board_methods[], core_queue_functions[], core_process_functions[], core_payload_functions[], core_trace_functions[],

@@ -29,6 +29,7 @@ struct state_object {
     char saturated;
     /* And once more: an idle worker may be given a new task at once, and be idle again when that has returned. */
     char direct;
+    _Atomic bool closing; /* no new tasks are to be taken in.  Read without the lock, too */
     Py_ssize_t low;              /* a worker with fewer tasks is open */
     unsigned ahead;              /* tasks sent directly since somebody has waited for one; see direct.c */
     long long unlearned_time;    /* ns that tasks took, which returned without the rules */
@@ -62,6 +63,10 @@ int dispatch_open(struct state_object *state, struct worker_object *worker, bool
 /* Then, what can't fail. */
 void dispatch_returned(struct core_state *core, struct state_object *state, struct worker_object *worker, PyObject *seq,
                        long long nanoseconds);
+
+/* A new task goes to an idle worker, or joins the queue, if the rules would do just that.  False, perhaps with an exception, if
+ * not; then nothing has happened. */
+bool dispatch_offer(struct core_state *core, struct state_object *state, struct task_object *task);
 
 /* Take the driver's lock without waiting.  False also if that can't be. */
 bool dispatch_try(PyObject *lock, struct core_state *core);

@@ -1,6 +1,7 @@
 /* See dispatch.h. */
 #include "dispatch.h"
 #include "direct.h"
+#include "pack.h"
 #include "run.h"
 
 #include <string.h>
@@ -337,8 +338,12 @@ static int finish_run(struct core_state *core, struct state_object *self, struct
         return -1;
     if (run->state != TASK_ASSIGNED || seq - run->first != run->done)
         return 0; /* its end was already decided */
-    if (kind == KIND_PART && PyList_Check(values)) {
-        values = PyList_GetSlice(values, 0, run->count - run->done);
+    if (kind == KIND_PART) {
+        count = values_count(core, values);
+        if (count < 0)
+            return -1;
+        values = count <= run->count - run->done ? Py_NewRef(values)
+                                                 : values_slice(core, values, 0, run->count - run->done);
     } else {
         odd = run_odd(core, (int)kind, values);
         values = odd == NULL ? NULL : PyList_New(1);
@@ -350,7 +355,7 @@ static int finish_run(struct core_state *core, struct state_object *self, struct
     }
     if (values == NULL)
         return -1;
-    count = PyList_GET_SIZE(values);
+    count = values_count(core, values);
     part = run_part(index + run->done, values, wall);
     Py_DECREF(values);
     if (part == NULL)
@@ -749,14 +754,30 @@ bool dispatch_try(PyObject *lock, struct core_state *core)
     return me != NULL && tl_lock_try(&((struct lock_object *)lock)->lock, me->token);
 }
 
+bool dispatch_offer(struct core_state *core, struct state_object *self, struct task_object *task)
+{
+    PyObject *done;
+    if (direct_send(core, self, task))
+        return true;
+    if (!self->saturated || atomic_load(&self->posted) || self->queue == NULL ||
+        task->options != core->default_options || task->state != TASK_NEW)
+        return false;
+    done = PyObject_CallMethodOneArg(self->queue, core->text_append, (PyObject *)task);
+    if (done == NULL)
+        return false;
+    Py_DECREF(done);
+    task->state = TASK_QUEUED;
+    self->queued++;
+    publish(self);
+    return true;
+}
+
 /* offer(lock, task) -> did it join the queue?  If not, nothing has happened. */
 static PyObject *state_offer(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
-    struct state_object *self = (struct state_object *)op;
     struct core_state *core = module_of(op);
     struct lock_object *lock;
-    PyObject *done = NULL;
-    bool taken = false;
+    bool taken;
     if (nargs != 2 || !core_is_task(core, args[1])) {
         PyErr_SetString(PyExc_TypeError, "offer(lock, task)");
         return NULL;
@@ -764,23 +785,10 @@ static PyObject *state_offer(PyObject *op, PyObject *const *args, Py_ssize_t nar
     if (((struct task_object *)args[1])->run || !dispatch_try(args[0], core))
         Py_RETURN_FALSE;
     lock = (struct lock_object *)args[0];
-    taken = direct_send(core, self, (struct task_object *)args[1]);
-    if (!taken && self->saturated && !atomic_load(&self->posted) && self->queue != NULL) {
-        struct task_object *task = (struct task_object *)args[1];
-        if (task->options == core->default_options && task->state == TASK_NEW) {
-            done = PyObject_CallMethodOneArg(self->queue, core->text_append, args[1]);
-            if (done != NULL) {
-                task->state = TASK_QUEUED;
-                self->queued++;
-                taken = true;
-                publish(self);
-            }
-        }
-    }
+    taken = dispatch_offer(core, (struct state_object *)op, (struct task_object *)args[1]);
     tl_lock_release(&lock->lock, lock_id(lock), tl_self());
     if (PyErr_Occurred())
         return NULL;
-    Py_XDECREF(done);
     return Py_NewRef(taken ? Py_True : Py_False);
 }
 
@@ -821,7 +829,19 @@ static int set_saturated(PyObject *op, PyObject *value, void *Py_UNUSED(closure)
     return 0;
 }
 
+static PyObject *get_closing(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(atomic_load(&((struct state_object *)op)->closing));
+}
+
+static int set_closing(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    atomic_store(&((struct state_object *)op)->closing, value == Py_True);
+    return 0;
+}
+
 static PyGetSetDef state_getset[] = {
+    {"closing", get_closing, set_closing, "Are no new tasks to be taken in?", NULL},
     {"_saturated", get_saturated, set_saturated, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -849,7 +869,7 @@ static PyMethodDef state_methods[] = {
      "Wait for a future's value where its worker puts it, for a short while at most; whether it is finished by this.\n\n"
      "Only if its lock is free and all that the rules would do about that value is to end the task."},
     {"_post", state_post, METH_O,
-     "_post($self, posted, /)\n--\n\nWas something submitted that `handle` has not been told of?  Needs no lock."},
+     "_post($self, posted, /)\n--\n\nFor tests: does anything wait at the desk?"},
     {"_show", state_show, METH_VARARGS,
      "_show($self, name, engine, limit, /)\n--\n\n"
      "From now on say on the board how it stands; the token of the record there, 0 if there is none."},

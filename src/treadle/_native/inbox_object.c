@@ -15,7 +15,7 @@
 
 #define FIRST 4             /* tasks a worker, to begin with */
 #define LARGEST 4096        /* tasks; beyond it nothing is gained, even by the smallest ones */
-#define LARGEST_RUNS 16384  /* items in runs */
+#define LARGEST_RUNS 32768  /* items in runs */
 #define BYTES (32ll << 20)  /* of pickled inputs (each has its original beside it) and unread results */
 #define PICKLE 0x80
 
@@ -38,6 +38,7 @@ struct inbox_object {
     long long returned; /* values handed out by next_value */
     bool runs;          /* are there any, since the last look at the window? */
     double pace;        /* nanoseconds that an item of a run takes, smoothed; 0: not known */
+    Py_ssize_t timeless; /* items of runs that have come since a time was told */
 };
 
 static struct inbox_object *as_inbox(PyObject *op) { return (struct inbox_object *)op; }
@@ -68,6 +69,7 @@ static int slot_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(as_slot(op)->inbox);
     Py_VISIT(as_slot(op)->task);
     Py_VISIT(as_slot(op)->data);
+    Py_VISIT(as_slot(op)->pack);
     for (i = 0; as_slot(op)->values != NULL && i < as_slot(op)->count; i++)
         Py_VISIT(as_slot(op)->values[i]);
     return 0;
@@ -81,6 +83,7 @@ static int slot_clear(PyObject *op)
     Py_CLEAR(as_slot(op)->inbox);
     Py_CLEAR(as_slot(op)->task);
     Py_CLEAR(as_slot(op)->data);
+    Py_CLEAR(as_slot(op)->pack);
     return 0;
 }
 
@@ -175,7 +178,7 @@ static bool ready(struct inbox_object *self)
     struct slot_object *slot = line_head(self);
     if (slot == NULL || slot->values == NULL)
         return slot != NULL && slot->done;
-    return self->ordered ? slot->values[slot->next] != NULL : slot->there > 0;
+    return self->ordered ? slot->pack != NULL || slot->values[slot->next] != NULL : slot->there > 0;
 }
 
 /* It is no longer among the unread: the reference that the inbox had is the caller's now. */
@@ -204,28 +207,67 @@ static struct slot_object *pop(struct inbox_object *self)
     return slot;
 }
 
-/* The next item of the head, a run: its value, and where it was; *last: it was the last one, and the reference that the inbox
- * had to the slot is the caller's. */
-static PyObject *pop_item(struct inbox_object *self, Py_ssize_t *at, bool *last)
+/* An item of a run that was taken out: a value or Odd, or where that lies in a Pack. */
+struct popped {
+    PyObject *value, *pack; /* one of them is owned, the other one NULL */
+    const char *data;
+    size_t length;
+    Py_ssize_t at; /* its place in the run */
+    bool last;     /* the reference that the inbox had to the slot is the caller's */
+};
+
+/* Find the next item of the head, a run, that has ended; there is one. */
+static void seek(struct slot_object *slot)
+{
+    while (slot->pack == NULL && slot->values[slot->next] == NULL) /* without order only */
+        slot->next = slot->next + 1 < slot->count ? slot->next + 1 : 0;
+}
+
+/* Take it out. */
+static void pop_item(struct core_state *core, struct inbox_object *self, struct popped *popped)
 {
     struct slot_object *slot = line_head(self);
-    PyObject *value;
-    while (slot->values[slot->next] == NULL) /* without order only */
-        slot->next = slot->next + 1 < slot->count ? slot->next + 1 : 0;
-    *at = slot->next;
-    value = slot->values[slot->next];
+    seek(slot);
+    popped->at = slot->next;
+    popped->pack = NULL;
+    popped->value = slot->values[slot->next];
     slot->values[slot->next] = NULL;
+    if (popped->value != NULL && core_is_pack(core, popped->value)) {
+        slot->pack = popped->value;
+        slot->pack_at = ((struct pack_object *)slot->pack)->from;
+        slot->pack_left = ((struct pack_object *)slot->pack)->count;
+        popped->value = NULL;
+    }
+    if (slot->pack != NULL) {
+        popped->pack = slot->pack;
+        if (!pack_next(slot->pack, &slot->pack_at, &popped->data, &popped->length))
+            popped->length = 0; /* never; it will be said to be damaged */
+        if (--slot->pack_left > 0)
+            Py_INCREF(slot->pack);
+        else
+            slot->pack = NULL;
+    }
     slot->next = slot->next + 1 < slot->count ? slot->next + 1 : 0;
     slot->there--;
     slot->read++;
     self->unread--;
-    *last = slot->read == slot->count;
-    if (*last || (!self->ordered && slot->there == 0)) {
+    popped->last = slot->read == slot->count;
+    if (popped->last || (!self->ordered && slot->there == 0)) {
         pop_line(self);
         slot->lined = false;
     }
-    if (*last)
+    if (popped->last)
         unlink_slot(self, slot);
+}
+
+/* What was taken out, as an object.  Not under the guard. */
+static PyObject *made_of(struct popped *popped)
+{
+    PyObject *value = popped->value;
+    if (value == NULL) {
+        value = codec_decode(popped->data, popped->length);
+        Py_DECREF(popped->pack);
+    }
     return value;
 }
 
@@ -328,17 +370,19 @@ void inbox_deliver_part(struct core_state *core, struct slot_object *slot, PyObj
     PyObject *values, *wake;
     Py_ssize_t index, i, at, count, size = 0, odd = 0, came = 0;
     long long nanoseconds;
+    bool packed;
     if (self == NULL)
         return;
-    if (!PyArg_ParseTuple(part, "nO!L:deliver", &index, &PyList_Type, &values, &nanoseconds)) {
+    if (!PyArg_ParseTuple(part, "nOL:deliver", &index, &values, &nanoseconds) ||
+        (count = values_count(core, values)) < 0) {
         PyErr_WriteUnraisable(part);
         return;
     }
     at = index - slot->index;
-    count = PyList_GET_SIZE(values);
-    if (slot->values == NULL || at < 0 || count > slot->count - at)
+    if (slot->values == NULL || at < 0 || count < 1 || count > slot->count - at)
         return;
-    for (i = 0; i < count; i++) {
+    packed = core_is_pack(core, values);
+    for (i = 0; i < count && !packed; i++) {
         PyObject *value = PyList_GET_ITEM(values, i);
         if (run_is_odd(core, value)) {
             size += size_of(core, ((struct odd_object *)value)->data);
@@ -348,7 +392,11 @@ void inbox_deliver_part(struct core_state *core, struct slot_object *slot, PyObj
     Py_INCREF(self);
     Py_INCREF(slot);
     enter(self);
-    for (i = 0; i < count; i++) {
+    if (packed && slot->values[at] == NULL) {
+        slot->values[at] = Py_NewRef(values);
+        came = count;
+    }
+    for (i = 0; i < count && !packed; i++) {
         if (slot->values[at + i] != NULL)
             continue; /* never: an item ends once */
         slot->values[at + i] = Py_NewRef(PyList_GET_ITEM(values, i));
@@ -362,8 +410,11 @@ void inbox_deliver_part(struct core_state *core, struct slot_object *slot, PyObj
         self->result += ((double)size / (double)odd - self->result) / 8;
     else
         self->result -= self->result / 8;
-    if (nanoseconds > 0) {
-        double each = (double)nanoseconds / (double)count;
+    self->timeless += came;
+    if (nanoseconds > 0 && self->timeless > 0) {
+        /* Workers tell the time of several items with the last of them. */
+        double each = (double)nanoseconds / (double)self->timeless;
+        self->timeless = 0;
         /* By so much at most: a worker that had to wait for a CPU in between tells nothing. */
         if (self->pace != 0)
             each = each < self->pace / 2 ? self->pace / 2 : each > self->pace * 1.5 ? self->pace * 1.5 : each;
@@ -459,13 +510,16 @@ static PyObject *single(struct core_state *core, struct slot_object *run, Py_ssi
     struct call_object *call = whole == NULL ? NULL : (struct call_object *)whole->call;
     PyTypeObject *type = Py_TYPE(run);
     struct slot_object *slot = NULL;
-    PyObject *args[4], *made = NULL, *items;
+    PyObject *args[4], *made = NULL, *items, *item = NULL;
     /* All that the run began with, also what was split off from it. */
     items = call == NULL ? NULL : call->args;
-    if (items == NULL || !PyList_Check(items) || at >= PyList_GET_SIZE(items)) {
+    if (items == NULL) {
         PyErr_SetString(PyExc_SystemError, "a run without its items");
         goto done;
     }
+    item = values_item(core, items, at, &run->items);
+    if (item == NULL)
+        goto done;
     slot = (struct slot_object *)type->tp_alloc(type, 0);
     if (slot == NULL)
         goto done;
@@ -481,9 +535,10 @@ static PyObject *single(struct core_state *core, struct slot_object *run, Py_ssi
         slot->data = Py_NewRef(value);
     }
     args[0] = call->fn;
-    args[1] = PyList_GET_ITEM(items, at);
+    args[1] = whole->one ? PyTuple_Pack(1, item) : Py_NewRef(item);
     args[2] = Py_None;
-    made = PyObject_Vectorcall((PyObject *)core->call_type, args, 3, NULL);
+    made = args[1] == NULL ? NULL : PyObject_Vectorcall((PyObject *)core->call_type, args, 3, NULL);
+    Py_XDECREF(args[1]);
     if (made == NULL)
         goto failed;
     args[0] = made;
@@ -498,6 +553,7 @@ static PyObject *single(struct core_state *core, struct slot_object *run, Py_ssi
     ((struct task_object *)slot->task)->attempts = 1;
     ((struct task_object *)slot->task)->state = TASK_DONE;
 done:
+    Py_XDECREF(item);
     Py_DECREF(value);
     return (PyObject *)slot;
 failed:
@@ -519,9 +575,10 @@ static PyObject *inbox_take(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     struct inbox_object *self = as_inbox(op);
     struct slot_object *slot = NULL;
-    PyObject *value = NULL, *made;
-    Py_ssize_t at = 0;
-    bool last = false;
+    struct core_state *core = core_state_of(op);
+    struct popped popped = {0};
+    PyObject *value, *made;
+    bool run = false;
     enter(self);
     if (!ready(self)) {
         self->hungry = true;
@@ -529,17 +586,19 @@ static PyObject *inbox_take(PyObject *op, PyObject *Py_UNUSED(ignored))
         slot = pop(self);
     } else {
         slot = line_head(self);
-        value = pop_item(self, &at, &last);
-        if (!last)
+        run = true;
+        pop_item(core, self, &popped);
+        if (!popped.last)
             Py_INCREF(slot);
     }
     leave(self);
     if (slot == NULL)
         return Py_NewRef(Py_None);
-    if (value == NULL)
+    if (!run)
         return (PyObject *)slot;
-    made = single(core_state_of(op), slot, at, value);
-    if (last && slot->task != NULL)
+    value = made_of(&popped);
+    made = value == NULL ? NULL : single(core, slot, popped.at, value);
+    if (popped.last && slot->task != NULL)
         part_with_task(slot->task);
     Py_DECREF(slot);
     return made;
@@ -549,18 +608,15 @@ PyObject *inbox_value(struct core_state *core, PyObject *op)
 {
     struct inbox_object *self = as_inbox(op);
     struct slot_object *slot = NULL, *head;
+    struct popped popped = {0};
     PyObject *value = NULL;
-    Py_ssize_t at;
-    bool last = false;
     enter(self);
     head = ready(self) ? line_head(self) : NULL;
     if (head != NULL && head->values != NULL) {
-        if (!self->ordered)
-            while (head->values[head->next] == NULL)
-                head->next = head->next + 1 < head->count ? head->next + 1 : 0;
-        if (!run_is_odd(core, head->values[head->next])) {
-            value = pop_item(self, &at, &last);
-            slot = last ? head : NULL;
+        seek(head);
+        if (head->pack != NULL || !run_is_odd(core, head->values[head->next])) {
+            pop_item(core, self, &popped);
+            slot = popped.last ? head : NULL;
             self->returned++;
         }
     } else if (head != NULL &&
@@ -571,12 +627,14 @@ PyObject *inbox_value(struct core_state *core, PyObject *op)
         self->returned++;
     }
     leave(self);
-    if (slot == NULL)
-        return value;
-    if (value == NULL)
+    if (popped.value != NULL || popped.pack != NULL)
+        value = made_of(&popped);
+    else if (slot != NULL)
         value = slot->kind == KIND_RETURNED
                     ? Py_NewRef(slot->data)
                     : codec_decode(PyBytes_AS_STRING(slot->data), (size_t)PyBytes_GET_SIZE(slot->data));
+    if (slot == NULL)
+        return value;
     if (slot->task != NULL)
         part_with_task(slot->task);
     Py_DECREF(slot);
@@ -808,22 +866,36 @@ done:
 
 /* A run in the making. */
 struct gathered {
-    PyObject *items; /* a list, owned; NULL: none so far */
+    PyObject *items;  /* a list, owned; NULL: none so far, or they are packed */
+    Py_ssize_t count; /* of all */
+    bool one;         /* see run_make() */
     size_t used;
     char bytes[RUN_ROOM];
 };
 
-/* One more item for it.  1: it is not for the codec; 2: there is no room; 0, or -1 with an exception. */
+/* One more item for it.  1: it is not for the codec; 2: it does not fit into this one; 0, or -1 with an exception. */
 static int gather(struct gathered *run, PyObject *item)
 {
-    char small[CODEC_ROOM], *at;
-    Py_ssize_t size = codec_encode(item, small, sizeof small);
+    size_t used = run->used, left = RUN_ROOM - used;
+    Py_ssize_t size = -1;
+    bool packed = run->one && run->items == NULL;
+    char *at = NULL;
+    if (left > RUN_HEAD) {
+        at = run->bytes + used + RUN_HEAD; /* where run_put() will say */
+        size = codec_encode(item, at, left - RUN_HEAD < CODEC_ROOM ? left - RUN_HEAD : CODEC_ROOM);
+    }
     if (size < 0)
-        return 1;
-    at = run_put(run->bytes, &run->used, (size_t)size);
-    if (at == NULL)
-        return 2;
-    memcpy(at, small, (size_t)size);
+        return run->count > 0 && left < CODEC_ROOM + RUN_HEAD ? 2 : 1;
+    if (packed && !codec_is_scalar(at, (size_t)size)) {
+        if (run->count > 0)
+            return 2;
+        packed = false;
+    }
+    if (run_put(run->bytes, &run->used, (size_t)size) != at)
+        return -1; /* never */
+    run->count++;
+    if (packed)
+        return 0;
     if (run->items == NULL && (run->items = PyList_New(0)) == NULL)
         return -1;
     return PyList_Append(run->items, item);
@@ -835,19 +907,22 @@ static Py_ssize_t end_run(struct core_state *core, PyObject *const *how, struct 
 {
     PyObject *call_args[7], *call = NULL, *task = NULL, *slot_class = how[1];
     struct slot_object *slot = NULL;
-    Py_ssize_t count, result = -1;
-    if (run->items == NULL)
+    Py_ssize_t count = run->count, result = -1;
+    if (count == 0)
         return 0;
-    count = PyList_GET_SIZE(run->items);
     call_args[0] = how[3];
-    call_args[1] = run->items;
     call_args[2] = Py_None;
     call_args[3] = how[4];
     call_args[4] = PyBytes_FromStringAndSize(run->bytes, (Py_ssize_t)run->used);
     call_args[5] = how[5];
     call_args[6] = how[11];
-    if (call_args[4] != NULL)
+    /* Packed, they are what their payloads are. */
+    call_args[1] = call_args[4] == NULL ? NULL
+                   : run->items != NULL ? Py_NewRef(run->items)
+                                        : pack_make(core, call_args[4], 0, count);
+    if (call_args[1] != NULL)
         call = PyObject_Vectorcall((PyObject *)core->call_type, call_args, 7, NULL);
+    Py_XDECREF(call_args[1]);
     Py_XDECREF(call_args[4]);
     slot = call == NULL ? NULL : (struct slot_object *)((PyTypeObject *)slot_class)->tp_alloc((PyTypeObject *)slot_class, 0);
     if (slot == NULL)
@@ -862,7 +937,7 @@ static Py_ssize_t end_run(struct core_state *core, PyObject *const *how, struct 
     slot->index = index;
     slot->kind = KIND_CANCELLED;
     slot->size = (Py_ssize_t)run->used;
-    task = run_make(core, call, (PyObject *)slot, index, count);
+    task = run_make(core, call, (PyObject *)slot, index, count, run->one);
     if (task == NULL)
         goto done;
     slot->task = Py_NewRef(task);
@@ -876,6 +951,7 @@ done:
     Py_XDECREF(task);
     Py_CLEAR(run->items);
     run->used = 0;
+    run->count = 0;
     return result;
 }
 
@@ -883,7 +959,7 @@ done:
 static PyObject *feed(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     struct core_state *core = PyModule_GetState(module);
-    PyObject *tasks, *slots, *rest = Py_NewRef(Py_None);
+    PyObject *tasks, *slots, *source, *rest = Py_NewRef(Py_None);
     Py_ssize_t i, most, index, run, made, taken = 0, size = 0;
     struct gathered gathered;
     long long until;
@@ -891,6 +967,7 @@ static PyObject *feed(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     int end = FED;
     gathered.items = NULL;
     gathered.used = 0;
+    gathered.count = 0;
     if (nargs != 12 || Py_TYPE(args[0]) != core->inbox_type || !PyType_Check(args[1]) ||
         !PyType_IsSubtype((PyTypeObject *)args[1], core->slot_type) || !PyIter_Check(args[2]) ||
         core->default_options == NULL) {
@@ -906,8 +983,12 @@ static PyObject *feed(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     slots = PyList_New(0);
     if (tasks == NULL || slots == NULL || PyErr_Occurred())
         goto failed;
+    source = run > 1 ? singles_items(core, args[2]) : NULL;
+    gathered.one = source != NULL;
+    if (source == NULL)
+        source = args[2];
     for (i = 0; i < most; i++) {
-        PyObject *item = PyIter_Next(args[2]);
+        PyObject *item = PyIter_Next(source);
         int odd;
         if (item == NULL) {
             end = EXHAUSTED;
@@ -919,7 +1000,7 @@ static PyObject *feed(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             }
             break;
         }
-        if (!PyTuple_Check(item)) {
+        if (!gathered.one && !PyTuple_Check(item)) {
             Py_DECREF(item);
             PyErr_SetString(PyExc_TypeError, "the source gives tuples");
             goto failed;
@@ -937,6 +1018,10 @@ static PyObject *feed(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         }
         if (odd > 0) {
             end = ODD;
+            if (gathered.one)
+                Py_SETREF(item, PyTuple_Pack(1, item));
+            if (item == NULL)
+                goto failed;
             Py_SETREF(rest, item);
             break;
         }
@@ -944,7 +1029,7 @@ static PyObject *feed(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         if (odd < 0)
             goto failed;
         taken++;
-        if (gathered.items != NULL && PyList_GET_SIZE(gathered.items) >= run) {
+        if (run > 1 && gathered.count >= run) {
             made = end_run(core, args, &gathered, index, tasks, slots, &size);
             if (made < 0)
                 goto failed;

@@ -104,6 +104,28 @@ bool lane_put(struct lane_end *end, uint8_t kind, uint8_t flags, uint64_t seq, u
     return true;
 }
 
+bool lane_put_inline(struct lane_end *end, uint8_t kind, uint8_t flags, uint64_t seq, uint64_t a, const char *data,
+                     uint32_t length)
+{
+    struct lane_record record = {.kind = kind, .flags = flags | LANE_INLINE, .seq = seq, .a = a,
+                                 .more = (uint16_t)(length << 8 | (uint8_t)data[0])};
+    memcpy(&record.b, data + 1, length - 1);
+    if (!fits(end, LANE_UNIT)) /* there always is a whole unit before the end */
+        return false;
+    *at(end) = record;
+    TL_POINT("lane.put.written");
+    end->mine += LANE_UNIT;
+    return true;
+}
+
+uint32_t lane_inline(const struct lane_record *record, char data[LANE_INLINE_MOST])
+{
+    uint32_t length = record->more >> 8;
+    data[0] = (char)(record->more & 0xff);
+    memcpy(data + 1, &record->b, sizeof record->b);
+    return record->length == 0 && length <= LANE_INLINE_MOST ? length : 0;
+}
+
 bool lane_show(struct lane_end *end)
 {
     struct lane_ring *ring = end->ring;
@@ -188,12 +210,11 @@ bool lane_rest(struct lane_end *end)
 
 /* -- what it runs, and how far it may go ----------------------------------------------------------------------------- */
 
-bool lane_start(struct lane *lane, uint64_t seq)
+bool lane_start(struct lane *lane, uint64_t seq, uint64_t now)
 {
     struct lane_page *page = lane->page;
-    atomic_store_explicit(&page->since, os_now(), memory_order_relaxed);
+    atomic_store_explicit(&page->since, now, memory_order_relaxed);
     atomic_store_explicit(&page->called, 0, memory_order_relaxed);
-    atomic_store_explicit(&page->worker_cpu, os_cpu(), memory_order_relaxed);
     /* SYNC POINT: revoke. Store current, then load limit; the parent stores limit, then loads current, all of it
      * sequentially consistent: one of the two sees the other's store. */
     atomic_store(&page->current, seq);

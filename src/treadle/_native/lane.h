@@ -25,19 +25,22 @@
 enum { LANE_PAD = 0, LANE_FIRST = 1, LANE_TASK = 4, LANE_RETURNED = 7, LANE_RAISED = 8, LANE_SKIPPED = 9, LANE_RUN = 18,
        LANE_TOTAL = 254, LANE_SOME = 255 };
 /* Flags: the payload came before, in parts; it is a place in the store, from where it may be taken; the task was sent by a
- * thread that may be about to wait for its result; a result of an item of a run, and of its first one. */
-enum { LANE_IN_PARTS = 1, LANE_IN_STORE = 2, LANE_MAY_TAKE = 4, LANE_DIRECT = 8, LANE_OF_RUN = 32, LANE_RUN_BEGINS = 64 };
+ * thread that may be about to wait for its result; the payload is in the head itself (lane_put_inline); a result of an item of
+ * a run, and of its first one. */
+enum { LANE_IN_PARTS = 1, LANE_IN_STORE = 2, LANE_MAY_TAKE = 4, LANE_DIRECT = 8, LANE_INLINE = 16, LANE_OF_RUN = 32,
+       LANE_RUN_BEGINS = 64 };
 
 /* A task's b: from this bit on the number of its context variables (pool/transport/base.py); the same of a run, whose b begins
- * with how many items it has. */
-enum { LANE_VARIABLES = 2, LANE_RUN_VARIABLES = 16 };
+ * with how many items it has, and whether each of these is one argument, not a tuple of them. */
+enum { LANE_VARIABLES = 2, LANE_RUN_VARIABLES = 16, LANE_RUN_ONE = 1 << 15 };
 
 struct lane_record {
     uint32_t length; /* of the payload that follows */
     uint8_t kind, flags;
-    uint16_t unused;
+    uint16_t more; /* inline: how long the payload is, and its first byte */
     uint64_t seq, a, b;
 };
+#define LANE_INLINE_MOST 9u
 
 struct lane_ring {
     _Alignas(64) _Atomic uint64_t tail; /* stored by the writer */
@@ -60,7 +63,7 @@ struct lane_page {
     _Atomic uint64_t cpu;     /* its process's CPU time then, ns.  By the worker, before called */
     _Atomic uint64_t queued;  /* as cpu, time in the run queue */
     _Atomic uint64_t base;    /* bytes of memory in use when a task with a limit began; 0: no limit.  By the worker */
-    _Atomic uint32_t worker_cpu; /* where the worker ran when it started that.  By the worker */
+    _Atomic uint32_t worker_cpu; /* where the worker ran when it took that, or its run.  By the worker */
     _Alignas(64) _Atomic uint64_t limit; /* the worker starts nothing with a higher number.  By the parent */
     _Atomic uint32_t parent_cpu; /* where the thread ran that has sent something last.  By the parent */
     struct lane_ring tasks, results;
@@ -88,6 +91,11 @@ void lane_close(struct lane *lane);
 /* Write a record, to be seen by the reader with the next lane_publish().  False: there is no room now. */
 bool lane_put(struct lane_end *end, uint8_t kind, uint8_t flags, uint64_t seq, uint64_t a, uint64_t b, const void *data,
               uint32_t length);
+/* The same for a payload of 1 to LANE_INLINE_MOST bytes, which needs no room of its own, but takes the place of `b`. */
+bool lane_put_inline(struct lane_end *end, uint8_t kind, uint8_t flags, uint64_t seq, uint64_t a, const char *data,
+                     uint32_t length);
+/* That payload, and its length; 0: the record is damaged. */
+uint32_t lane_inline(const struct lane_record *record, char data[LANE_INLINE_MOST]);
 /* Take back what was written and not published. */
 static inline void lane_take_back(struct lane_end *end)
 {
@@ -121,8 +129,12 @@ static inline bool lane_has(struct lane_end *end)
     return atomic_load_explicit(&end->ring->tail, memory_order_acquire) != end->mine;
 }
 
-/* The worker: publish that seq starts.  False if it was revoked meanwhile. */
-bool lane_start(struct lane *lane, uint64_t seq);
+/* The worker: publish that seq starts, now.  False if it was revoked meanwhile. */
+bool lane_start(struct lane *lane, uint64_t seq, uint64_t now);
+static inline void lane_here(struct lane *lane)
+{
+    atomic_store_explicit(&lane->page->worker_cpu, os_cpu(), memory_order_relaxed);
+}
 /* Looking for what the other side does pays only while that runs on another processor. */
 static inline bool lane_apart(_Atomic uint32_t *others)
 {

@@ -1,5 +1,7 @@
 /* Lane: the parent's end of a worker's lane. */
 #include "lane_object.h"
+#include "latch.h"
+#include "pack.h"
 #include "task.h"
 #include "run.h"
 
@@ -13,7 +15,7 @@ struct lane_object {
     PyObject *store;                /* owned */
     int fd;                         /* until the worker has it; -1 after that */
     _Atomic bool closed;
-    PyThread_type_lock sending;     /* guards: lane.write and those up to `progress`.  A leaf */
+    latch sending;                  /* guards: lane.write and those up to `progress`.  A leaf */
     PyObject *function;             /* owned: the one that was introduced last, or NULL */
     PyObject *variables;            /* owned: the same for context variables, and for plain options */
     PyObject *options;
@@ -21,8 +23,10 @@ struct lane_object {
     PyObject *pending;              /* a list of frames for which there was no room */
     Py_ssize_t first;               /* of them: those before it are written */
     size_t progress;                /* how far that one is written */
-    PyThread_type_lock receiving;   /* guards: lane.read and the next two.  A leaf */
+    latch receiving;                /* guards: lane.read and the next four.  A leaf */
     struct assembly parts;
+    char *packing;                  /* results on their way from the lane into a Pack */
+    size_t packing_room;
     bool damaged;
     int event;                      /* where the worker tells the parent; not ours to close, -1 once that was done.
                                      * Guarded by receiving */
@@ -116,17 +120,6 @@ bool lane_put_frame(struct lane_end *end, const struct lane_record *record, cons
 
 /* -- making and closing ------------------------------------------------------------------------------------------------ */
 
-static void enter(PyThread_type_lock lock)
-{
-    if (PyThread_acquire_lock(lock, NOWAIT_LOCK))
-        return;
-    Py_BEGIN_ALLOW_THREADS
-    PyThread_acquire_lock(lock, WAIT_LOCK);
-    Py_END_ALLOW_THREADS
-}
-
-static void leave(PyThread_type_lock lock) { PyThread_release_lock(lock); }
-
 static void lane_dealloc(PyObject *op)
 {
     struct lane_object *self = (struct lane_object *)op;
@@ -140,10 +133,7 @@ static void lane_dealloc(PyObject *op)
     Py_XDECREF(self->pending);
     Py_XDECREF(self->parts.bytes);
     Py_XDECREF(self->hearing);
-    if (self->sending != NULL)
-        PyThread_free_lock(self->sending);
-    if (self->receiving != NULL)
-        PyThread_free_lock(self->receiving);
+    PyMem_RawFree(self->packing);
     PyObject_Free(op);
     Py_DECREF(type);
 }
@@ -169,12 +159,10 @@ static PyObject *lane_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->event = event;
     self->reports = -1;
     atomic_store(&self->spin, SPIN_NS);
-    self->sending = PyThread_allocate_lock();
-    self->receiving = PyThread_allocate_lock();
     self->pending = PyList_New(0);
-    if (self->sending == NULL || self->receiving == NULL || self->pending == NULL) {
+    if (self->pending == NULL) {
         Py_DECREF(self);
-        return PyErr_NoMemory();
+        return NULL;
     }
     error = lane_new(&self->lane, &self->fd);
     if (error != 0) {
@@ -211,11 +199,11 @@ static PyObject *lane_sent(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *lane_end(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     struct lane_object *self = (struct lane_object *)op;
-    enter(self->receiving);
+    latch_enter(&self->receiving);
     atomic_store(&self->closed, true);
     self->event = -1;
     evict(self);
-    leave(self->receiving);
+    latch_leave(&self->receiving);
     return lane_sent(op, NULL);
 }
 
@@ -226,11 +214,11 @@ static PyObject *lane_hear(PyObject *op, PyObject *args)
     int reports;
     if (!PyArg_ParseTuple(args, "iO:hear", &reports, &hearing))
         return NULL;
-    enter(self->receiving);
+    latch_enter(&self->receiving);
     old = self->hearing;
     self->reports = reports;
     self->hearing = Py_NewRef(hearing);
-    leave(self->receiving);
+    latch_leave(&self->receiving);
     Py_XDECREF(old);
     Py_RETURN_NONE;
 }
@@ -304,13 +292,13 @@ static PyObject *lane_send(PyObject *op, PyObject *frames)
     int rc = 0;
     if (fast == NULL)
         return NULL;
-    enter(self->sending);
+    latch_enter(&self->sending);
     for (i = 0; rc == 0 && !atomic_load(&self->closed) && i < PySequence_Fast_GET_SIZE(fast); i++)
         rc = PyList_Append(self->pending, PySequence_Fast_GET_ITEM(fast, i));
     if (rc == 0)
         rc = write_pending(self, core_state_of((PyObject *)self));
     publish(self);
-    leave(self->sending);
+    latch_leave(&self->sending);
     Py_DECREF(fast);
     if (rc < 0)
         return NULL;
@@ -321,12 +309,12 @@ static PyObject *lane_flush(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     struct lane_object *self = (struct lane_object *)op;
     int rc = 0;
-    enter(self->sending);
+    latch_enter(&self->sending);
     if (PyList_GET_SIZE(self->pending) > 0 && !atomic_load(&self->closed)) {
         rc = write_pending(self, core_state_of((PyObject *)self));
         publish(self);
     }
-    leave(self->sending);
+    latch_leave(&self->sending);
     if (rc < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -353,7 +341,7 @@ static int send_task(struct lane_object *self, struct core_state *state, PyObjec
         return 0;
     if (task->run) { /* always plain; `b` is how many it has */
         record.kind = LANE_RUN;
-        record.b = (uint64_t)task->count;
+        record.b = (uint64_t)task->count | (task->one ? LANE_RUN_ONE : 0);
         if (call->variables != NULL && call->variables != Py_None)
             record.b |= (self->variables_flag >> LANE_VARIABLES) << LANE_RUN_VARIABLES;
     } else {
@@ -392,7 +380,7 @@ static PyObject *lane_send_tasks(PyObject *op, PyObject *args)
     int rc = 1;
     if (!PyArg_ParseTuple(args, "O!nK:send_tasks", &PyList_Type, &batch, &at, &flag))
         return NULL;
-    enter(self->sending);
+    latch_enter(&self->sending);
     while (at < PyList_GET_SIZE(batch) && !atomic_load(&self->closed) &&
            (rc = send_task(self, state, PyList_GET_ITEM(batch, at), flag)) > 0) {
         if (__builtin_expect(recording != 0, 0))
@@ -400,7 +388,7 @@ static PyObject *lane_send_tasks(PyObject *op, PyObject *args)
         at++;
     }
     publish(self);
-    leave(self->sending);
+    latch_leave(&self->sending);
     if (atomic_load(&self->closed))
         at = PyList_GET_SIZE(batch);
     return rc < 0 ? NULL : PyLong_FromSsize_t(at);
@@ -414,7 +402,7 @@ static PyObject *lane_introduce(PyObject *op, PyObject *args)
     size_t i;
     if (!PyArg_ParseTuple(args, "OKOKO:introduce", &function, &id, &variables, &flag, &options))
         return NULL;
-    enter(self->sending);
+    latch_enter(&self->sending);
     old[0] = self->function;
     old[1] = self->variables;
     old[2] = self->options;
@@ -423,7 +411,7 @@ static PyObject *lane_introduce(PyObject *op, PyObject *args)
     self->variables = Py_NewRef(variables);
     self->variables_flag = flag;
     self->options = Py_NewRef(options);
-    leave(self->sending);
+    latch_leave(&self->sending);
     for (i = 0; i < 3; i++)
         Py_XDECREF(old[i]);
     Py_RETURN_NONE;
@@ -481,15 +469,26 @@ static void give_room(struct lane_object *self)
 
 /* Plain results of one run that have come one after the other. */
 struct part {
-    PyObject *values; /* a list, owned; NULL: none so far */
+    PyObject *values; /* a list, owned; NULL: none so far, or they are packed */
+    Py_ssize_t packed; /* how many of them lie in the lane's buffer `packing` */
+    size_t used;       /* bytes there */
     uint64_t first, next, wall;
 };
 
 /* They are complete.  0, or -1 with an exception. */
-static int end_part(struct part *part, PyObject *results)
+static int end_part(struct lane_object *self, struct part *part, PyObject *results)
 {
-    PyObject *result;
+    PyObject *result, *bytes;
     int rc = -1;
+    if (part->packed > 0) {
+        bytes = PyBytes_FromStringAndSize(self->packing, (Py_ssize_t)part->used);
+        part->values = bytes == NULL ? NULL : pack_make(core_state_of((PyObject *)self), bytes, 0, part->packed);
+        Py_XDECREF(bytes);
+        part->packed = 0;
+        part->used = 0;
+        if (part->values == NULL)
+            return -1;
+    }
     if (part->values == NULL)
         return 0;
     result = Py_BuildValue("(KiNKi)", (unsigned long long)part->first, KIND_PART, part->values,
@@ -501,30 +500,68 @@ static int end_part(struct part *part, PyObject *results)
     return rc;
 }
 
+/* One more that stays bytes.  False with an exception. */
+static bool pack(struct lane_object *self, struct part *part, const char *payload, uint32_t length)
+{
+    uint16_t size = (uint16_t)length;
+    size_t need = part->used + sizeof size + length, room = self->packing_room == 0 ? LANE_PART : self->packing_room;
+    while (room < need)
+        room *= 2;
+    if (room != self->packing_room) {
+        char *more = PyMem_RawRealloc(self->packing, room);
+        if (more == NULL) {
+            PyErr_NoMemory();
+            return false;
+        }
+        self->packing = more;
+        self->packing_room = room;
+    }
+    memcpy(self->packing + part->used, &size, sizeof size);
+    memcpy(self->packing + part->used + sizeof size, payload, length);
+    part->used = need;
+    part->packed++;
+    return true;
+}
+
 /* One more of them, if it is one.  1: it is not; 0, or -1 with an exception. */
 static int receive_item(struct lane_object *self, const struct lane_record *record, const char *payload, struct part *part,
                         PyObject *results)
 {
     PyObject *value;
+    char within[LANE_INLINE_MOST];
+    bool scalar, going = part->values != NULL || part->packed > 0;
+    uint32_t length = record->length;
     int rc;
-    if (record->kind != LANE_RETURNED || (record->flags & ~LANE_RUN_BEGINS) != LANE_OF_RUN ||
-        lane_is_pickle(payload, (Py_ssize_t)record->length))
+    if (record->kind != LANE_RETURNED || (record->flags & ~(LANE_RUN_BEGINS | LANE_INLINE)) != LANE_OF_RUN)
         return 1;
-    if (part->values != NULL && ((record->flags & LANE_RUN_BEGINS) || record->seq != part->next) &&
-        end_part(part, results) < 0)
-        return -1;
-    if (part->values == NULL) {
+    if (record->flags & LANE_INLINE) {
+        length = lane_inline(record, within);
+        payload = within;
+    }
+    if (lane_is_pickle(payload, (Py_ssize_t)length))
+        return 1;
+    scalar = codec_is_scalar(payload, length);
+    if (going && ((record->flags & LANE_RUN_BEGINS) || record->seq != part->next || (part->packed > 0 && !scalar))) {
+        if (end_part(self, part, results) < 0)
+            return -1;
+        going = false;
+    }
+    if (!going) {
         part->first = part->next = record->seq;
         part->wall = 0;
-        part->values = PyList_New(0);
-        if (part->values == NULL)
+    }
+    if (part->values == NULL && scalar) {
+        if (!pack(self, part, payload, length))
+            return -1;
+    } else {
+        if (part->values == NULL && (part->values = PyList_New(0)) == NULL)
+            return -1;
+        value = codec_decode(payload, length);
+        rc = value == NULL ? -1 : PyList_Append(part->values, value);
+        Py_XDECREF(value);
+        if (rc < 0)
             return -1;
     }
-    value = codec_decode(payload, record->length);
-    rc = value == NULL ? -1 : PyList_Append(part->values, value);
-    Py_XDECREF(value);
-    if (rc < 0)
-        return -1;
     part->next++;
     part->wall += record->a;
     atomic_store_explicit(&self->last, record->seq, memory_order_release);
@@ -540,7 +577,7 @@ static int receive_one(struct lane_object *self, const struct lane_record *recor
     int rc = receive_item(self, record, payload, part, results);
     if (rc <= 0)
         return rc;
-    if (end_part(part, results) < 0)
+    if (end_part(self, part, results) < 0)
         return -1;
     switch (lane_collect(&self->parts, record, &payload, &length)) {
     case COLLECT_ERROR: return -1;
@@ -594,7 +631,7 @@ static int receive_all(struct lane_object *self, PyObject *results, PyObject *fr
     int rc = receive_records(self, &part, results, frames);
     PyObject *kind, *value, *traceback;
     PyErr_Fetch(&kind, &value, &traceback);
-    if (end_part(&part, results) < 0) {
+    if (end_part(self, &part, results) < 0) {
         PyErr_Clear();
         rc = -1;
     }
@@ -612,9 +649,9 @@ static PyObject *lane_receive(PyObject *op, PyObject *Py_UNUSED(ignored))
     Py_XDECREF(frames);
     if (pair == NULL)
         return NULL;
-    enter(self->receiving);
+    latch_enter(&self->receiving);
     if (self->damaged) {
-        leave(self->receiving);
+        latch_leave(&self->receiving);
         Py_DECREF(pair);
         PyErr_SetString(PyExc_MemoryError, "what a worker has sent can't be read");
         return NULL;
@@ -625,7 +662,7 @@ static PyObject *lane_receive(PyObject *op, PyObject *Py_UNUSED(ignored))
         self->damaged = true;
         PyErr_Clear();
     }
-    leave(self->receiving);
+    latch_leave(&self->receiving);
     return pair;
 }
 
@@ -641,7 +678,7 @@ bool lane_write_task(PyObject *op, struct core_state *core, struct task_object *
         return false;
     call = (struct call_object *)task->call;
     if (!atomic_load(&self->plain) || call->payload == NULL || !PyBytes_Check(call->payload) ||
-        PyBytes_GET_SIZE(call->payload) > LANE_PART || !PyThread_acquire_lock(self->sending, NOWAIT_LOCK))
+        PyBytes_GET_SIZE(call->payload) > LANE_PART || !latch_try(&self->sending))
         return false;
     record.a = self->function_id;
     varied = call->variables != NULL && call->variables != Py_None;
@@ -653,7 +690,7 @@ bool lane_write_task(PyObject *op, struct core_state *core, struct task_object *
         lane_put(&self->lane.write, record.kind, record.flags, record.seq, record.a, record.b,
                  PyBytes_AS_STRING(call->payload), (uint32_t)PyBytes_GET_SIZE(call->payload)))
         return true;
-    leave(self->sending);
+    latch_leave(&self->sending);
     return false;
 }
 
@@ -664,7 +701,7 @@ void lane_write_end(PyObject *op, bool sent)
         publish(self);
     else
         lane_take_back(&self->lane.write);
-    leave(self->sending);
+    latch_leave(&self->sending);
 }
 
 bool lane_claim(PyObject *op, struct lane_claim *claim)
@@ -672,7 +709,7 @@ bool lane_claim(PyObject *op, struct lane_claim *claim)
     struct lane_object *self = (struct lane_object *)op;
     uint32_t asleep = LANE_ASLEEP;
     bool claimed = false;
-    if (!PyThread_acquire_lock(self->receiving, NOWAIT_LOCK))
+    if (!latch_try(&self->receiving))
         return false;
     /* If it is not asleep, the reactor is about to look, and then takes the claim away. */
     if (!atomic_load(&self->closed) && !self->damaged && self->parts.bytes == NULL && self->event >= 0 &&
@@ -685,7 +722,7 @@ bool lane_claim(PyObject *op, struct lane_claim *claim)
         atomic_store(&self->claimant, claim->number);
         claimed = true;
     }
-    leave(self->receiving);
+    latch_leave(&self->receiving);
     return claimed;
 }
 
@@ -749,7 +786,7 @@ bool lane_read_value(PyObject *op, struct lane_claim *claim, uint64_t seq, PyObj
     struct lane_object *self = (struct lane_object *)op;
     const char *payload;
     *value = NULL;
-    if (!PyThread_acquire_lock(self->receiving, NOWAIT_LOCK))
+    if (!latch_try(&self->receiving))
         return false;
     if (atomic_load(&self->claimant) == claim->number && !atomic_load(&self->closed) &&
         lane_next(&self->lane.read, &self->came, &payload) == LANE_FOUND && self->came.kind == LANE_RETURNED &&
@@ -761,7 +798,7 @@ bool lane_read_value(PyObject *op, struct lane_claim *claim, uint64_t seq, PyObj
         }
     }
     PyErr_Clear();
-    leave(self->receiving);
+    latch_leave(&self->receiving);
     return false;
 }
 
@@ -773,20 +810,20 @@ void lane_read_end(PyObject *op, struct lane_claim *Py_UNUSED(claim), bool taken
         atomic_store(&self->last, self->came.seq);
         give_room(self);
     }
-    leave(self->receiving);
+    latch_leave(&self->receiving);
 }
 
 void lane_hand_back(PyObject *op, struct lane_claim *claim)
 {
     struct lane_object *self = (struct lane_object *)op;
-    enter(self->receiving);
+    latch_enter(&self->receiving);
     if (atomic_load(&self->claimant) == claim->number) {
         atomic_store(&self->claimant, 0);
         /* SYNC POINT: record.  What has come is the reactor's now. */
         if (!lane_rest(&self->lane.read) && self->event >= 0)
             (void)os_event_signal(self->event);
     }
-    leave(self->receiving);
+    latch_leave(&self->receiving);
 }
 
 /* -- what it runs ------------------------------------------------------------------------------------------------------ */

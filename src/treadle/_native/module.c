@@ -111,7 +111,8 @@ static int core_exec(PyObject *module)
         PyModule_AddFunctions(module, core_payload_functions) < 0 || core_add_task(module, state) < 0 ||
         core_add_future(module, state) < 0 || core_add_dispatch(module, state) < 0 || core_add_seat(module, state) < 0 ||
         core_add_inbox(module, state) < 0 || core_add_run(module, state) < 0 ||
-        core_add_reader(module, state) < 0 || core_add_rendering(module) < 0)
+        core_add_singles(module, state) < 0 || core_add_pack(module, state) < 0 || core_add_known(module, state) < 0 ||
+        core_add_desk(module, state) < 0 || core_add_reader(module, state) < 0 || core_add_rendering(module) < 0)
         return -1;
     return PyModule_AddIntConstant(module, "LOCK_SIZE", (long)sizeof(struct lock_object));
 }
@@ -143,6 +144,11 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->brain_type);
     Py_VISIT(state->slot_type);
     Py_VISIT(state->inbox_type);
+    Py_VISIT(state->odd_type);
+    Py_VISIT(state->singles_type);
+    Py_VISIT(state->known_type);
+    Py_VISIT(state->desk_type);
+    Py_VISIT(state->pack_type);
     Py_VISIT(state->text_popleft);
     Py_VISIT(state->text_locked);
     Py_VISIT(state->text_append);
@@ -182,6 +188,11 @@ static int core_clear(PyObject *module)
     Py_CLEAR(state->brain_type);
     Py_CLEAR(state->slot_type);
     Py_CLEAR(state->inbox_type);
+    Py_CLEAR(state->odd_type);
+    Py_CLEAR(state->singles_type);
+    Py_CLEAR(state->known_type);
+    Py_CLEAR(state->desk_type);
+    Py_CLEAR(state->pack_type);
     Py_CLEAR(state->text_popleft);
     Py_CLEAR(state->text_locked);
     Py_CLEAR(state->text_append);

@@ -4,6 +4,7 @@
  * measuring, what can't be loaded or pickled.
  */
 #include "lane_object.h"
+#include "latch.h"
 #include "points.h"
 #include "run.h"
 #include "task.h"
@@ -14,6 +15,8 @@
 
 #define LINGER_NS 10000u                  /* how long a result waits for the thread that has sent the task */
 #define LINGER_LEAST 2500u
+#define FEW 8             /* arguments that need no tuple */
+#define CLOCK_ITEMS 16    /* items of a run between two looks at the clock, at most */
 #define SLICE_NS ((int64_t)500 * 1000000) /* how often a sleeper looks for its parent, and for signals that came too early */
 
 struct port_object {
@@ -28,7 +31,7 @@ struct port_object {
     bool untold;        /* a result is in the lane, and the parent may have to be told.  Of the main thread alone, as... */
     uint32_t patience;  /* ... how many ns to put that off */
     uint32_t untolds;
-    PyThread_type_lock sending; /* guards lane.write: threads of a task's may send too.  A leaf */
+    latch sending; /* guards lane.write: threads of a task's may send too.  A leaf */
     struct assembly parts;
     _Atomic bool reminded; /* is `ended` to be called after the task that runs? */
 };
@@ -40,6 +43,7 @@ struct helpers {
     PyObject *pack, *failed, *unloadable, *enter, *leave, *ended, *load;
     int keep_exits;                                   /* is SystemExit an exception like any other? */
     PyObject *context;                                /* owned: where plain tasks run; NULL: to be asked for */
+    bool inside;                                      /* is the thread in that one?  Between the items of a run alone */
     PyObject *fn;                                     /* borrowed from the dict: that of the last task */
     uint64_t id;
     PyObject *variables;                              /* owned: the context of the run's items; NULL: that above */
@@ -54,8 +58,6 @@ static void port_dealloc(PyObject *op)
     Py_XDECREF(self->store);
     Py_XDECREF(self->titled.name);
     Py_XDECREF(self->parts.bytes);
-    if (self->sending != NULL)
-        PyThread_free_lock(self->sending);
     PyObject_Free(op);
     Py_DECREF(type);
 }
@@ -86,11 +88,6 @@ static PyObject *port_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->pid = os_process_id();
     self->spin = SPIN_NS;
     self->patience = LINGER_NS;
-    self->sending = PyThread_allocate_lock();
-    if (self->sending == NULL) {
-        Py_DECREF(self);
-        return PyErr_NoMemory();
-    }
     error = lane_open(&self->lane, fd);
     if (error == 0) {
         atomic_store(&self->lane.page->token, tl_process_token());
@@ -246,7 +243,11 @@ static int write_frame(struct port_object *self, const struct lane_record *recor
                        bool soon)
 {
     size_t progress = 0;
-    while (!lane_put_frame(&self->lane.write, record, payload, length, &progress))
+    bool within = (record->flags & LANE_OF_RUN) && record->kind == LANE_RETURNED && length <= LANE_INLINE_MOST &&
+                  !lane_is_pickle(payload, (Py_ssize_t)length);
+    while (within ? !lane_put_inline(&self->lane.write, record->kind, record->flags, record->seq, record->a, payload,
+                                     (uint32_t)length)
+                  : !lane_put_frame(&self->lane.write, record, payload, length, &progress))
         if (wait_for_room(self, length < LANE_PART ? (uint32_t)length : LANE_PART) < 0)
             return -1;
     TL_POINT("port.result.written");
@@ -270,13 +271,9 @@ static int send_frame_soon(struct port_object *self, const struct lane_record *r
     }
     if ((record->kind == LANE_RETURNED || record->kind == LANE_RAISED) && record->seq == self->lane.page->current)
         tl_task_over(self->cold);
-    if (!PyThread_acquire_lock(self->sending, NOWAIT_LOCK)) {
-        Py_BEGIN_ALLOW_THREADS
-        PyThread_acquire_lock(self->sending, WAIT_LOCK);
-        Py_END_ALLOW_THREADS
-    }
+    latch_enter(&self->sending);
     rc = write_frame(self, record, payload, length, soon);
-    PyThread_release_lock(self->sending);
+    latch_leave(&self->sending);
     return rc;
 }
 
@@ -341,7 +338,8 @@ static PyObject *port_start(PyObject *op, PyObject *arg)
     unsigned long long seq = PyLong_AsUnsignedLongLong(arg);
     if (PyErr_Occurred())
         return NULL;
-    if (!lane_start(&((struct port_object *)op)->lane, seq))
+    lane_here(&self->lane);
+    if (!lane_start(&self->lane, seq, os_now()))
         Py_RETURN_FALSE;
     running(self, seq);
     Py_RETURN_TRUE;
@@ -442,20 +440,70 @@ static PyObject *arguments_of(struct port_object *self, struct core_state *state
     return value;
 }
 
-/* A bare tuple is a call without keywords, a list of two is one with. */
-static PyObject *call(PyObject *fn, PyObject *arguments)
+/* What a function is called with. */
+struct arguments {
+    PyObject *whole;           /* owned: a tuple, or a list of a tuple and a dict; NULL: the ones below */
+    PyObject *few[FEW + 1];    /* owned from 1 on; the first place is the callee's to use */
+    Py_ssize_t count;          /* of few; -1: there are none, and an exception is set */
+};
+
+static void set_whole(struct arguments *arguments, PyObject *whole)
 {
-    if (PyTuple_CheckExact(arguments))
-        return PyObject_Call(fn, arguments, NULL);
-    if (PyList_CheckExact(arguments) && PyList_GET_SIZE(arguments) == 2 &&
-        PyTuple_CheckExact(PyList_GET_ITEM(arguments, 0)) && PyDict_CheckExact(PyList_GET_ITEM(arguments, 1)))
-        return PyObject_Call(fn, PyList_GET_ITEM(arguments, 0), PyList_GET_ITEM(arguments, 1));
+    arguments->whole = whole;
+    arguments->count = whole == NULL ? -1 : 0;
+}
+
+static void drop_arguments(struct arguments *arguments)
+{
+    Py_CLEAR(arguments->whole);
+    while (arguments->count > 0)
+        Py_DECREF(arguments->few[arguments->count--]);
+    arguments->count = -1;
+}
+
+/* Positional ones need no tuple. */
+static void load_arguments(struct port_object *self, struct core_state *state, const struct lane_record *task,
+                           const char *payload, Py_ssize_t length, struct arguments *arguments)
+{
+    arguments->whole = NULL;
+    arguments->count = CODEC_OTHER;
+    if (!(task->flags & LANE_IN_STORE))
+        arguments->count = codec_decode_tuple(payload, (size_t)length, arguments->few + 1, FEW);
+    if (arguments->count == CODEC_OTHER)
+        set_whole(arguments, arguments_of(self, state, task, payload, length));
+}
+
+/* The same of one item of a run. */
+static void load_item(struct core_state *state, bool one, const char *payload, Py_ssize_t length, struct arguments *arguments)
+{
+    arguments->whole = NULL;
+    if (one) {
+        arguments->few[1] = arguments_in(state, payload, length);
+        arguments->count = arguments->few[1] == NULL ? -1 : 1;
+        return;
+    }
+    arguments->count = codec_decode_tuple(payload, (size_t)length, arguments->few + 1, FEW);
+    if (arguments->count == CODEC_OTHER)
+        set_whole(arguments, arguments_in(state, payload, length));
+}
+
+/* A bare tuple is a call without keywords, a list of two is one with. */
+static PyObject *call(PyObject *fn, struct arguments *arguments)
+{
+    PyObject *whole = arguments->whole;
+    if (whole == NULL)
+        return PyObject_Vectorcall(fn, arguments->few + 1, (size_t)arguments->count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (PyTuple_CheckExact(whole))
+        return PyObject_Call(fn, whole, NULL);
+    if (PyList_CheckExact(whole) && PyList_GET_SIZE(whole) == 2 && PyTuple_CheckExact(PyList_GET_ITEM(whole, 0)) &&
+        PyDict_CheckExact(PyList_GET_ITEM(whole, 1)))
+        return PyObject_Call(fn, PyList_GET_ITEM(whole, 0), PyList_GET_ITEM(whole, 1));
     PyErr_SetString(PyExc_TypeError, "the arguments are damaged");
     return NULL;
 }
 
 /* The same in a context without the traces of other tasks; see pool/contexts.py. */
-static PyObject *call_with_variables(struct helpers *helpers, PyObject *fn, PyObject *arguments)
+static PyObject *call_with_variables(struct helpers *helpers, PyObject *fn, struct arguments *arguments)
 {
     PyObject *value, *context = PyContext_Copy(helpers->variables);
     if (context == NULL || PyContext_Enter(context) < 0) {
@@ -469,19 +517,46 @@ static PyObject *call_with_variables(struct helpers *helpers, PyObject *fn, PyOb
     return value;
 }
 
-static PyObject *call_inside(struct helpers *helpers, PyObject *fn, PyObject *arguments)
+/* Leave the context of plain tasks, where a run has stayed in it.  Keeps an exception that is set.  0, or -1 with another
+ * one. */
+static int step_out(struct helpers *helpers)
+{
+    PyObject *kind, *error, *traceback;
+    int rc;
+    if (!helpers->inside)
+        return 0;
+    helpers->inside = false;
+    PyErr_Fetch(&kind, &error, &traceback);
+    rc = PyContext_Exit(helpers->context);
+    if (rc == 0) {
+        PyErr_Restore(kind, error, traceback);
+    } else {
+        Py_XDECREF(kind);
+        Py_XDECREF(error);
+        Py_XDECREF(traceback);
+    }
+    return rc;
+}
+
+/* With `stay`, the next item of a run finds itself in the context, if this one has left nothing there. */
+static PyObject *call_inside(struct helpers *helpers, PyObject *fn, struct arguments *arguments, bool stay)
 {
     PyObject *value, *context = helpers->context;
+    bool touched;
     if (helpers->variables != NULL)
-        return call_with_variables(helpers, fn, arguments);
+        return step_out(helpers) < 0 ? NULL : call_with_variables(helpers, fn, arguments);
     if (context == NULL)
         context = helpers->context = PyObject_CallOneArg(helpers->enter, Py_None);
-    if (context == NULL || PyContext_Enter(context) < 0)
+    if (context == NULL || (!helpers->inside && PyContext_Enter(context) < 0))
         return NULL;
+    helpers->inside = true;
     value = call(fn, arguments);
-    if (PyContext_Exit(context) < 0)
+    touched = PyObject_Size(context) != 0;
+    if (stay && !touched && value != NULL)
+        return value;
+    if (step_out(helpers) < 0)
         Py_CLEAR(value);
-    if (PyObject_Size(context) != 0) {
+    if (touched) {
         PyObject *kind, *error, *traceback, *left;
         PyErr_Fetch(&kind, &error, &traceback);
         left = PyObject_CallOneArg(helpers->leave, context);
@@ -508,10 +583,32 @@ static void tell_ended(struct port_object *self, struct helpers *helpers)
     PyErr_Restore(kind, error, traceback);
 }
 
-/* Call it, and send how that has ended.  Takes the arguments; NULL, with an exception: they can't be loaded, which `helper`
- * tells, or the function can't, if that is NULL.  0, or -1 with an exception that ends the worker. */
-static int call_and_send(struct port_object *self, struct helpers *helpers, PyObject *fn, PyObject *arguments,
-                         PyObject *helper, struct lane_record *ending, uint64_t start, bool direct)
+/* When what runs has begun. */
+struct timing {
+    uint64_t start; /* of an item of a run: the last look at the clock before it */
+    /* Of items of a run.  A look at the clock costs as much as a short call: it is looked at when that may matter, and what has
+     * passed since then is told with that item. */
+    bool later, last; /* last: of this run */
+    uint32_t unseen;  /* items since then */
+    uint64_t tick;    /* the coarse clock, then */
+};
+
+static void look_at_clock(struct timing *timing, struct lane_record *ending)
+{
+    uint64_t tick = os_lately(), now;
+    if (tick == timing->tick && ++timing->unseen < CLOCK_ITEMS && !timing->last)
+        return;
+    now = os_now();
+    ending->a = now - timing->start;
+    timing->start = now;
+    timing->tick = tick;
+    timing->unseen = 0;
+}
+
+/* Call it, and send how that has ended.  Takes the arguments; without any, and with an exception: they can't be loaded, which
+ * `helper` tells, or the function can't, if that is NULL.  0, or -1 with an exception that ends the worker. */
+static int call_and_send(struct port_object *self, struct helpers *helpers, PyObject *fn, struct arguments *arguments,
+                         PyObject *helper, struct lane_record *ending, struct timing *timing, bool direct)
 {
     PyObject *value = NULL, *data = NULL;
     char small[CODEC_ROOM];
@@ -519,25 +616,33 @@ static int call_and_send(struct port_object *self, struct helpers *helpers, PyOb
     struct tl_span span = {0, 0};
     uint64_t recording;
     int rc;
-    if (arguments != NULL) {
+    if (arguments->count >= 0) {
         helper = helpers->failed;
         recording = tl_trace_on();
         if (__builtin_expect(recording != 0, 0))
             span = core_trace_task(helpers->state, recording, fn, ending->seq, -1, atomic_load(&self->lane.page->token));
-        value = call_inside(helpers, fn, arguments);
-        ending->a = os_now() - start;
+        value = call_inside(helpers, fn, arguments, timing->later);
+        if (timing->later)
+            look_at_clock(timing, ending);
+        else
+            ending->a = os_now() - timing->start;
         core_trace_over(span, value == NULL);
-        Py_DECREF(arguments);
+        drop_arguments(arguments);
     }
     if (value != NULL) {
         size = codec_encode(value, small, sizeof small);
         if (size < 0)
-            data = PyObject_CallFunctionObjArgs(helpers->pack, fn, value, NULL);
+            data = step_out(helpers) < 0 ? NULL : PyObject_CallFunctionObjArgs(helpers->pack, fn, value, NULL);
         Py_DECREF(value);
     }
-    if (atomic_load_explicit(&self->reminded, memory_order_relaxed))
+    if (atomic_load_explicit(&self->reminded, memory_order_relaxed)) {
+        if (step_out(helpers) < 0)
+            return -1;
         tell_ended(self, helpers);
+    }
     if (size < 0 && data == NULL) {
+        if (step_out(helpers) < 0)
+            return -1;
         /* It asks for the end of this process, and gets it. */
         if (PyErr_ExceptionMatches(PyExc_SystemExit) && (helper != helpers->failed || !helpers->keep_exits))
             return -1;
@@ -558,26 +663,26 @@ static int run(struct port_object *self, struct helpers *helpers, PyObject *fn, 
                const char *payload, Py_ssize_t length)
 {
     struct lane_record ending = {.kind = LANE_RETURNED, .seq = task->seq};
-    PyObject *arguments;
-    uint64_t start;
+    struct arguments arguments;
+    struct timing timing = {.start = os_now()};
     int rc;
 
-    if (!lane_start(&self->lane, task->seq)) {
+    lane_here(&self->lane);
+    if (!lane_start(&self->lane, task->seq, timing.start)) {
         ending.kind = LANE_SKIPPED;
         lane_take(&self->lane.read, task);
         return send_frame(self, &ending, NULL, 0);
     }
     core_task_title(self->cold, &self->titled, fn);
     running(self, task->seq);
-    start = os_now();
-    arguments = arguments_of(self, helpers->state, task, payload, length);
+    load_arguments(self, helpers->state, task, payload, length, &arguments);
     lane_take(&self->lane.read, task);
-    if (arguments != NULL && give_room(self) < 0) {
-        Py_DECREF(arguments);
+    if (arguments.count >= 0 && give_room(self) < 0) {
+        drop_arguments(&arguments);
         return -1;
     }
     Py_INCREF(fn);
-    rc = call_and_send(self, helpers, fn, arguments, helpers->unloadable, &ending, start,
+    rc = call_and_send(self, helpers, fn, &arguments, helpers->unloadable, &ending, &timing,
                        (task->flags & LANE_DIRECT) != 0);
     Py_DECREF(fn);
     return rc;
@@ -624,35 +729,42 @@ static int run_items(struct port_object *self, struct helpers *helpers, const st
                      const char *end)
 {
     struct lane_record ending = {0};
+    struct arguments arguments = {.whole = NULL, .count = -1};
+    struct timing timing = {.start = os_now(), .later = true, .tick = os_lately()};
     const char *item;
-    PyObject *fn, *arguments;
-    uint64_t i, start;
+    PyObject *fn, *titled = NULL; /* titled: only compared */
+    bool one = (task->b & LANE_RUN_ONE) != 0;
+    uint64_t i, count = task->b & (LANE_RUN_ONE - 1);
     size_t length;
     int rc;
-    for (i = 0; i < (task->b & ((1u << LANE_RUN_VARIABLES) - 1)); i++) {
+    lane_here(&self->lane);
+    for (i = 0; i < count; i++) {
         ending = (struct lane_record){.kind = LANE_RETURNED, .seq = task->seq + i,
                                       .flags = i == 0 ? LANE_OF_RUN | LANE_RUN_BEGINS : LANE_OF_RUN};
+        timing.last = i + 1 == count;
         if (!run_next(&at, end, &item, &length)) {
             PyErr_SetString(PyExc_ValueError, "a lane is damaged");
             return -1;
         }
-        if (!lane_start(&self->lane, ending.seq)) {
+        if (!lane_start(&self->lane, ending.seq, timing.start)) {
             ending.kind = LANE_SKIPPED;
             ending.flags = 0;
             return send_frame(self, &ending, NULL, 0);
         }
         running(self, ending.seq);
-        start = atomic_load_explicit(&self->lane.page->since, memory_order_relaxed);
         fn = surroundings(helpers, task->b >> LANE_RUN_VARIABLES) < 0 ? NULL : loaded(helpers, task->a);
-        if (fn != NULL)
-            core_task_title(self->cold, &self->titled, fn);
-        arguments = fn == NULL ? NULL : arguments_in(helpers->state, item, (Py_ssize_t)length);
-        rc = call_and_send(self, helpers, fn, arguments, fn == NULL ? NULL : helpers->unloadable, &ending, start,
-                           false);
+        if (fn != NULL) {
+            if (fn != titled)
+                core_task_title(self->cold, &self->titled, fn);
+            titled = fn;
+            load_item(helpers->state, one, item, (Py_ssize_t)length, &arguments);
+        }
+        rc = call_and_send(self, helpers, fn, &arguments, fn == NULL ? NULL : helpers->unloadable, &ending, &timing, false);
         Py_XDECREF(fn);
         if (!helpers->constant)
             Py_CLEAR(helpers->variables); /* each item has values of its own */
-        if (rc < 0 || PyErr_CheckSignals() < 0)
+        /* What is a function of Python's sees them itself. */
+        if (rc < 0 || (timing.unseen == 0 && PyErr_CheckSignals() < 0))
             return -1;
     }
     return 0;
@@ -671,6 +783,8 @@ static int run_run(struct port_object *self, struct helpers *helpers, const stru
     memcpy(copy, payload, (size_t)length);
     lane_take(&self->lane.read, task);
     rc = give_room(self) < 0 ? -1 : run_items(self, helpers, task, copy, copy + length);
+    if (step_out(helpers) < 0)
+        rc = -1;
     Py_CLEAR(helpers->variables);
     PyMem_Free(copy);
     return rc;

@@ -8,6 +8,7 @@
 
 #include "task.h"
 
+#define RUN_HEAD sizeof(uint16_t) /* bytes before each item */
 #define RUN_ROOM 16384 /* bytes of a run's arguments; one record of a lane */
 
 /* How one item has ended that did not return a plain value. */
@@ -20,12 +21,13 @@ struct odd_object {
 static inline bool run_is_odd(struct core_state *core, PyObject *op) { return Py_TYPE(op) == core->odd_type; }
 PyObject *run_odd(struct core_state *core, int kind, PyObject *data);
 
-/* What has become of some items of a run, the end that its sink is told: (index of the first one, [value or Odd, ...],
- * nanoseconds).  The list is the caller's still. */
+/* What has become of some items of a run, the end that its sink is told: (index of the first one, [value or Odd, ...] or a
+ * Pack, nanoseconds).  The list is the caller's still. */
 PyObject *run_part(Py_ssize_t index, PyObject *values, long long nanoseconds);
 
-/* A run of these tuples of arguments, with their payloads one behind the other as run_put() writes them. */
-PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_ssize_t index, Py_ssize_t count);
+/* A run of so many items, which are the call's args (a list, or a Pack), with their payloads one behind the other as run_put() writes
+ * them.  With `one` an item is the only argument of its call, else a tuple of all of them. */
+PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_ssize_t index, Py_ssize_t count, bool one);
 
 /* Methods of a task: see task_object.c. */
 PyObject *run_split(PyObject *op, PyObject *count);

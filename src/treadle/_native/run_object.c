@@ -1,4 +1,5 @@
 /* See run.h. */
+#include "pack.h"
 #include "run.h"
 
 #include <string.h>
@@ -90,7 +91,7 @@ PyObject *run_part(Py_ssize_t index, PyObject *values, long long nanoseconds)
     return Py_BuildValue("(nOL)", index, values, nanoseconds);
 }
 
-PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_ssize_t index, Py_ssize_t count)
+PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_ssize_t index, Py_ssize_t count, bool one)
 {
     PyObject *args[4], *task;
     args[0] = call;
@@ -101,6 +102,7 @@ PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_s
     Py_XDECREF(args[2]);
     if (task != NULL) {
         ((struct task_object *)task)->run = 1;
+        ((struct task_object *)task)->one = one;
         ((struct task_object *)task)->count = count;
     }
     return task;
@@ -132,7 +134,7 @@ PyObject *run_split(PyObject *op, PyObject *arg)
     }
     call = (struct call_object *)self->call;
     index = PyLong_AsSsize_t(self->index);
-    if (PyErr_Occurred() || !PyList_Check(call->args) || !PyBytes_Check(call->payload)) {
+    if (PyErr_Occurred() || values_count(core, call->args) < 0 || !PyBytes_Check(call->payload)) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_TypeError, "a run has a list of arguments, and their payloads");
         return NULL;
@@ -145,7 +147,7 @@ PyObject *run_split(PyObject *op, PyObject *arg)
             return NULL;
         }
     args[0] = call->fn;
-    args[1] = PyList_GetSlice(call->args, count, PyList_GET_SIZE(call->args));
+    args[1] = values_slice(core, call->args, count, values_count(core, call->args));
     args[2] = call->kwargs;
     args[3] = call->function;
     args[4] = PyBytes_FromStringAndSize(at, end - at);
@@ -156,7 +158,7 @@ PyObject *run_split(PyObject *op, PyObject *arg)
     Py_XDECREF(args[1]);
     Py_XDECREF(args[4]);
     if (made != NULL)
-        rest = run_make(core, made, self->sink, index + count, self->count - count);
+        rest = run_make(core, made, self->sink, index + count, self->count - count, self->one);
     Py_XDECREF(made);
     if (rest == NULL)
         return NULL;
@@ -228,7 +230,7 @@ static PyObject *make_run(PyObject *module, PyObject *args)
     values[4] = PyBytes_FromStringAndSize(buffer, (Py_ssize_t)used);
     call = values[4] == NULL ? NULL : PyObject_Vectorcall((PyObject *)core->call_type, values, 5, NULL);
     Py_XDECREF(values[4]);
-    task = call == NULL ? NULL : run_make(core, call, sink, index, PyList_GET_SIZE(items));
+    task = call == NULL ? NULL : run_make(core, call, sink, index, PyList_GET_SIZE(items), false);
     Py_XDECREF(call);
     return task;
 }

@@ -21,6 +21,7 @@ struct task_object {
     int state, attempts, losses;
     /* A run (run.h): its items have the numbers from `first` on.  Only the brain changes these. */
     char run, cut;          /* cut: its worker has more items of it, which were taken back */
+    char one;               /* each item is the one argument of its call, not a tuple of arguments */
     Py_ssize_t count, done; /* items, and how many of them have ended.  Invariant: 0 <= done <= count */
     long long first;        /* set when it is assigned */
     PyObject *rest;         /* the run that was split off from it, or NULL */

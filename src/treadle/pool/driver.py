@@ -11,7 +11,6 @@ import contextlib
 import os
 import random
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -32,6 +31,7 @@ from .waits import in_main_thread, wait
 # Seconds.  Where a worker has work for longer than that, its results are collected for so long: one wake-up then
 # serves many small tasks, and nobody who waits notices.
 NAP = 0.0003
+NAP_MOST = 0.001  # with very much work in stock
 
 FAR = 32
 
@@ -60,7 +60,6 @@ class Driver:
         self.reactor = Reactor(name)
         self.closed = sync.Event()  # set when no task and no worker is left
         self._lock = sync.Lock()  # guards: _state.  Rank: the first; nothing is called under it but the brain.
-        self._submitted: deque[list[Task]] = deque()  # by the main thread, and not taken in yet
         self._finishing = sync.Lock()  # guards: _finished_once
         self._finished_once = False
         self.engine = factory(self, self.reactor)
@@ -71,6 +70,9 @@ class Driver:
         starts = getattr(self.engine, "probes", None)
         self.plate = 0  # the number of the pool's record on the board; 0: none, or not yet
         self._state = State(self.limit, starts, self.engine.batches, options, self.engine.keep, self.engine.stoppable)
+        # What was submitted by the main thread, or as a simple call, and is not taken in yet; it is closed at first.
+        self.desk = _core.Desk(self, self._state, self._lock, self._rouse)
+        self._simple = False  # was it opened?
         stock = getattr(self.engine, "stock_seconds", 0.0)
         if stock:  # its workers are far away: they need more in stock, so that they are not idle while results travel
             self._state.stock_seconds, self._state.least_stock = stock, 2
@@ -109,15 +111,16 @@ class Driver:
             return False
         self.reactor.start()  # if it can't be had, better now than when the task is already taken
         self.engine.prepare()
+        if not self._simple and (known := getattr(self.engine, "known", None)) is not None:
+            self._simple = True
+            self.desk.open(known)  # what is needed is there: from now on simple calls need not come by here
         # An idle worker has it at once.  With all of them busy it joins the queue, behind what was submitted before.
-        if len(tasks) == 1 and not self._submitted and self._state.offer(self._lock, tasks[0]):
+        if len(tasks) == 1 and self._state.offer(self._lock, tasks[0]):
             if self._attend is not None:
                 self._attend(tasks)
             return True
         if in_main_thread():
-            self._submitted.append(tasks)
-            self._state._post(True)
-            self.reactor.call_soon(self._take)
+            self.desk.leave(tasks)
         else:
             self._handle(brain.Submit(tasks))
         if self._attend is not None:
@@ -139,21 +142,26 @@ class Driver:
         self.engine.prepare()
         self._tell(brain.Warm())
 
+    def _rouse(self) -> None:
+        """There is something at the desk."""
+        self.desk.roused = True  # before it can be taken: who takes it says that this holds no more
+        try:
+            self.reactor.call_soon(self._take)
+        except BaseException:
+            self.desk.roused = False
+            raise
+
     def _take(self) -> None:
-        """Take in all that the main thread has submitted since."""
+        """Take in all that waits at the desk."""
         with self._lock:
             instructions = self._absorb()
         self._perform(instructions)
 
     def _absorb(self) -> list[Instruction]:
         """The same with the lock held: what was submitted before an event is handled before it."""
-        if not self._submitted:
+        if not self.desk.any:
             return []
-        self._state._post(False)  # first: what is posted from here on says so again
-        tasks: list[Task] = []
-        while self._submitted:
-            tasks += self._submitted.popleft()
-        return self._state.handle(brain.Submit(tasks))
+        return self._state.handle(brain.Submit(self.desk.take()))
 
     def refusal(self) -> PoolClosed:
         """Why it takes no tasks."""
@@ -261,7 +269,7 @@ class Driver:
         if instructions:
             self._perform(instructions)
         if stock > 2 * NAP:
-            self.reactor.nap = NAP
+            self.reactor.nap = max(NAP, min(NAP_MOST, stock / 4))
 
     def shortcut(self, worker: int) -> tuple[sync.Lock, State, Worker] | None:
         """With what a worker's own thread may get its next task by itself; see `_core.Seat.run`."""
@@ -399,8 +407,7 @@ class Driver:
         left: list[tuple[Task, int, Any]] = []
         with self._lock:
             known = [t for w in self._state.workers.values() for t in w.assigned.values()]
-            while self._submitted:
-                known += self._submitted.popleft()
+            known += self.desk.take()
             for task in [*known, *self._state.queue, *self._state.waiting]:
                 if task.state != DONE:
                     task.state = DONE
@@ -419,6 +426,7 @@ class Driver:
         """In a forked child: all this is the parent's."""
         self._lock = sync.Lock()
         self._state.closing = True
+        self.desk.open(None)
         # The epoll object is shared with the parent: what is removed from it here would be removed there as well.
         self.reactor.after_fork()
         self.engine.after_fork()

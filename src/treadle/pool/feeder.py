@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 OnError = Literal["raise", "return", "skip"]
 RUN_SECONDS = 0.0005  # of work in one run, about; more gains nothing, and would be more to take back
-RUN_OVERHEAD = 4e-7  # seconds that an item needs in a worker beside its call
-RUN_ITEMS = 512  # at most
+RUN_OVERHEAD = 1e-7  # seconds that an item needs in a worker beside its call
+RUN_ITEMS = 2048  # at most
 RUN_LEAST = 4  # with fewer items it is not worth while
 RUN_PARTS = 4  # runs that each worker may have in the window
 PATIENCE = 0.001  # seconds a source may take for an item before what it gave so far is submitted
@@ -179,6 +179,8 @@ class Feeder:
 
 def source(iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:
     """The inputs, as tuples of arguments.  Raises TypeError for what can't be iterated."""
+    if len(iterables) == 1:
+        return _core.Singles(iterables[0])
     return zip(*[iter(each) for each in iterables], strict=False)
 
 

@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .._native import _core
 from ..errors import TaskNotPicklable, shorten
 from .payloads import by_name, describe, dumps
 
@@ -36,32 +37,39 @@ class FunctionTable:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards changes of _known; its `get` is atomic, and an entry never changes
-        self._known: dict[int, _Entry] = {}
+        self._lock = threading.Lock()  # guards changes of `known`; its `get` is atomic, and an entry never changes
+        self.known: dict[int, _core.Known] = {}  # by their ids; the native core reads it too (`_core.Desk`)
 
     def encode(self, fn: Callable[..., Any]) -> Function:
         """Pickle `fn`, or find it again.  Raises `TaskNotPicklable`."""
-        entry = self._known.get(id(fn))
+        entry = self.known.get(id(fn))
         # The entry holds the function, so its id can't have been given to another one.
-        if entry is not None and (entry.bindings is None or entry.holds()):
-            return entry.function
-        kind = type(fn)
-        if kind is not types.FunctionType and kind is not types.BuiltinFunctionType:
+        if entry is not None and (found := entry.current()) is not None:
+            assert isinstance(found, Function)
+            return found
+        if not _is_function(fn):
             return Function(_pickle(fn))
         # The bindings are taken down first: a change while it is being pickled is then noticed the next time.
-        bindings = list(_bindings(fn, set())) if isinstance(fn, types.FunctionType) else []
+        bindings = tuple(_bindings(fn, set())) if isinstance(fn, types.FunctionType) else ()
         function = Function(_pickle(fn))
         if by_name(function.blob):
-            entry = _Entry(fn, function, None)
-        elif all(_constant(binding.value) for binding in bindings):
-            entry = _Entry(fn, function, bindings)
+            entry = _core.Known(fn, function, None)
+        elif all(_constant(value) for _, _, value in bindings):
+            entry = _core.Known(fn, function, bindings)
         else:
             return function
         with self._lock:
-            self._known[id(fn)] = entry
-            if len(self._known) > FUNCTIONS_KEPT:
-                del self._known[next(iter(self._known))]
+            self.known[id(fn)] = entry
+            if len(self.known) > FUNCTIONS_KEPT:
+                del self.known[next(iter(self.known))]
         return function
+
+
+def _is_function(fn: Any) -> bool:
+    """Is it no method of an object, which may have changed since?"""
+    if type(fn) is types.BuiltinFunctionType:
+        return isinstance(fn.__self__, (types.ModuleType, type, type(None)))
+    return type(fn) is types.FunctionType
 
 
 def _pickle(fn: Callable[..., Any]) -> bytes:
@@ -71,60 +79,16 @@ def _pickle(fn: Callable[..., Any]) -> bytes:
         raise TaskNotPicklable(f"the function {shorten(fn)} can't be pickled: {describe(error)}") from error
 
 
-class _Entry:
-    """`bindings` is None for a function that is pickled by name."""
-
-    __slots__ = ("fn", "function", "bindings")
-
-    def __init__(self, fn: Any, function: Function, bindings: list[_Binding] | None) -> None:
-        self.fn = fn
-        self.function = function
-        self.bindings = bindings
-
-    def holds(self) -> bool:
-        """Is every name still bound to what it was bound to?"""
-        assert self.bindings is not None
-        return all(binding.current() is binding.value for binding in self.bindings)
+# A name that a function refers to, and what it is bound to: see `_core.Known`.
+_Binding = tuple[Any, Any, Any]
+_UNBOUND = _core.Known
 
 
-class _Binding:
-    """A name that a function refers to: in its globals, a cell, or an attribute of the function itself."""
-
-    __slots__ = ("place", "name", "value")
-
-    def __init__(self, place: Any, name: str) -> None:
-        self.place = place
-        self.name = name
-        self.value = self.current()
-
-    def current(self) -> Any:
-        place = self.place
-        if type(place) is dict:
-            return place.get(self.name, _UNBOUND)
-        return getattr(place, self.name, _UNBOUND)  # an empty cell raises ValueError; see _cell
-
-
-class _Unbound:
-    pass
-
-
-_UNBOUND = _Unbound()
-
-
-class _Cell:
-    """A closure's cell, whose being empty is no error."""
-
-    __slots__ = ("cell",)
-
-    def __init__(self, cell: types.CellType) -> None:
-        self.cell = cell
-
-    @property
-    def contents(self) -> Any:
-        try:
-            return self.cell.cell_contents
-        except ValueError:
-            return _UNBOUND
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return _UNBOUND
 
 
 def _bindings(fn: types.FunctionType, seen: set[int]) -> Iterator[_Binding]:
@@ -132,12 +96,12 @@ def _bindings(fn: types.FunctionType, seen: set[int]) -> Iterator[_Binding]:
     if id(fn) in seen:
         return
     seen.add(id(fn))
-    found = [_Binding(fn, "__code__"), _Binding(fn, "__defaults__"), _Binding(fn, "__kwdefaults__")]
-    found += [_Binding(fn.__globals__, name) for name in _names(fn.__code__)]
-    found += [_Binding(_Cell(cell), "contents") for cell in fn.__closure__ or ()]
+    found: list[_Binding] = [(fn, None, (fn.__code__, fn.__defaults__, fn.__kwdefaults__))]
+    found += [(fn.__globals__, name, fn.__globals__.get(name, _UNBOUND)) for name in _names(fn.__code__)]
+    found += [(cell, None, _contents(cell)) for cell in fn.__closure__ or ()]
     for binding in found:
         yield binding
-        value = binding.value
+        value = binding[2]
         if type(value) is types.FunctionType and not _importable(value):
             yield from _bindings(value, seen)
 
@@ -159,7 +123,7 @@ def importable_module(name: str | None) -> bool:
 
 
 _CONSTANT = (
-    type(None), bool, int, float, complex, str, bytes, range, _Unbound, type(Ellipsis),
+    type(None), bool, int, float, complex, str, bytes, range, type(Ellipsis),
     types.ModuleType, types.BuiltinFunctionType, types.FunctionType, types.CodeType, type,
     contextvars.ContextVar,
 )  # fmt: skip

@@ -124,9 +124,15 @@ class Pool(concurrent.futures.Executor):
         All keywords are the function's own; for a time-out or retries use `options`.  Raises `PoolClosed` after
         `shutdown`, TypeError if `fn` can't be called.  What can't be pickled is reported by the future.
         """
-        return self._submit(fn, args, kwargs, DEFAULT)
+        return self._driver.desk.submit(fn, args, kwargs) or self._submit_any(fn, args, kwargs, DEFAULT)
 
     def _submit(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: TaskOptions
+    ) -> Future:
+        simple = self._driver.desk.submit(fn, args, kwargs) if options is DEFAULT else None
+        return simple or self._submit_any(fn, args, kwargs, options)
+
+    def _submit_any(
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],

@@ -148,6 +148,7 @@ class State(_core.StateCore):
         self._mean = 0.0  # seconds a task takes, smoothed; 0.0: not known yet
         self._unlearned: tuple[int, float] = 0, 0.0  # nanoseconds and number of tasks that `_mean` does not have so far
         self.pace = 0.0  # seconds that an item takes, a task or one of a run, of late; 0.0: not known yet
+        self._timeless = 0  # items that have ended since `pace` was last told a time
         self._quota = 1  # tasks that a worker may hold
         self.stock_seconds = BATCH_SECONDS  # how much work a worker may hold
         self.least_stock = 1  # and how many tasks, however long they take
@@ -291,7 +292,8 @@ class State(_core.StateCore):
 
     def _revoked(self, event: Revoked, out: list[Instruction]) -> None:
         worker = self.workers.get(event.worker)
-        if worker is None or worker.state is not READY:
+        # One that is to be killed may be spared: then it must not be left with what it can't start.
+        if worker is None or worker.state not in (READY, KILLED) or self.killing:
             return
         for seq in sorted((s for s in worker.assigned if s > event.after), reverse=True):
             worker.draining.add(seq)
@@ -830,8 +832,10 @@ class State(_core.StateCore):
         ends.append((task, PART, task.ended(kind, data, count)) if task.run else (task, kind, data))
 
     def _pace(self, nanoseconds: int, items: int) -> None:
-        if items:
-            each = nanoseconds / 1e9 / items
+        self._timeless += items
+        if nanoseconds and self._timeless:  # of a run the time of several items is told with the last of them
+            each = nanoseconds / 1e9 / self._timeless
+            self._timeless = 0
             # By so much at most: a worker that had to wait for a CPU in between tells nothing.
             self.pace = min(max(each, self.pace / 2), self.pace * 1.5) if self.pace else each
 

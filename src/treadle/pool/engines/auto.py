@@ -153,6 +153,11 @@ class AutoEngine:
             self._processes.measure = True
             self._pool.retarget(starts=self.probes, replace=threads)
 
+    @property
+    def known(self) -> dict[int, _core.Known] | None:
+        """As processes say, once they were chosen."""
+        return self._processes.known if self.decision is not None and self._now is self._processes else None
+
     def model(self, memo: dict[str, Any]) -> tuple[Any, Any, Any, bool, bool] | None:
         return self._now.model(memo) if self.decision is not None else None
 

@@ -114,8 +114,11 @@ class ProcessEngine:
     def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
         if self._main_dumps is None:
             return self._encode(fn, args, kwargs, memo)
-        with self._policy():
+        before, policy.dumps = policy.dumps, self._main_dumps  # as `_policy`, for each call
+        try:
             return self._encode(fn, args, kwargs, memo)
+        finally:
+            policy.dumps = before
 
     @contextlib.contextmanager
     def _policy(self) -> Iterator[None]:
@@ -129,6 +132,11 @@ class ProcessEngine:
     def _encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
         store = None if self._closed else self._store or self._opened_store()
         return self._calls.encode(fn, args, kwargs, memo, store)
+
+    @property
+    def known(self) -> dict[int, _core.Known]:
+        """Functions whose calls may be simple (see `_core.Desk`)."""
+        return self._calls.functions.known
 
     def model(self, memo: dict[str, Any]) -> tuple[Any, Any, Any, bool, bool] | None:
         function, context = memo.get("function"), memo.get("context")

@@ -15,8 +15,10 @@ SETUP = 1  # payload: the pickled environment; the first frame of all
 FUNCTION = 2  # seq: the function's id; payload: pickled function
 FORGET = 3  # seq: the function's id, which will not be used again before it is sent again
 TASK = 4  # * seq; a: the function's id; b: see below, 0 for a plain one; payload: the arguments
-RUN = 18  # * seq; a: the function's id; b: how many items, and from bit 16 on the id of their context variables;
-# payload: their arguments (`_native/run.h`).  Always plain
+# A run: seq, and a as for TASK; b: how many items, in bit 15 whether each is the one argument of its call (else a tuple
+# of all), and from bit 16 on the id of their context variables; payload: their arguments (`_native/run.h`).  It is
+# always plain.
+RUN = 18  # *
 STOP = 5  # nothing follows: leave
 INITIALIZE = 10  # payload: a pickled function, and pickled arguments; comes after SETUP, before any task
 MEMORY = 13  # a: bytes that the worker should stay below, and says SWOLLEN once where it does not
