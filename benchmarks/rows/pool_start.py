@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import treadle
 from treadle.pool import warm
 
-from .harness import Contestant, Row, Work
+from ..harness import Contestant, Row, Work
 
 WORKERS = 2
 
