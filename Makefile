@@ -22,9 +22,10 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(VENV)/.installed-dev
-	$(BIN)/pip install -q -e '.[bench]'
-	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+# Every row on every Python that is present (BENCH_PYTHONS="..." says which, besides this one), then RESULTS.md and its
+# pictures.  `make bench QUICK=1`: a fifth of it, on this Python only, in build/bench.  RUN="taskset -c 0" goes before each row.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.runner $(if $(QUICK),--quick) --prefix "$(RUN)"
 
 # The native core under a sanitizer, in a build of its own. TSAN means most with a free-threaded Python, better still one
 # that was configured --with-thread-sanitizer: `make tsan PYTHON_TSAN=that/python`.
@@ -56,6 +57,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py $(wildcard src/tr
 
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	@$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed pyproject.toml
+	@$(BIN)/pip install -q -e '.[bench]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed pyproject.toml

@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, three rounds")
     parser.add_argument("--rounds", type=int, default=None, help="rounds a row (default 7; quick: 3)")
     parser.add_argument("--only", action="append", metavar="TITLE", help="only rows with this in their titles")
+    parser.add_argument("--row", metavar="TITLE", help="only this row")
     parser.add_argument("--list", action="store_true", help="print groups and titles, a tab between them")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the results there, for the report")
     arguments = parser.parse_args()
@@ -41,7 +42,7 @@ def main() -> int:
     for group in arguments.groups or GROUPS:
         module = import_module(f".rows.{group}", __package__)
         for row in module.rows() if hasattr(module, "rows") else ():
-            if not _asked_for(row.title, arguments.only):
+            if not _asked_for(row.title, arguments):
                 continue
             if arguments.list:
                 print(group, row.title, sep="\t")
@@ -51,7 +52,7 @@ def main() -> int:
             if store:
                 store.add_row(group, row, seen)
         for each in module.sweeps() if hasattr(module, "sweeps") else ():
-            if not _asked_for(each.title, arguments.only):
+            if not _asked_for(each.title, arguments):
                 continue
             if arguments.list:
                 print(group, each.title, sep="\t")
@@ -63,8 +64,10 @@ def main() -> int:
     return 0
 
 
-def _asked_for(title: str, only: list[str] | None) -> bool:
-    return not only or any(part in title for part in only)
+def _asked_for(title: str, arguments: argparse.Namespace) -> bool:
+    if arguments.row is not None:
+        return bool(title == arguments.row)
+    return not arguments.only or any(part in title for part in arguments.only)
 
 
 if __name__ == "__main__":

@@ -269,6 +269,7 @@ def rows() -> list[Row]:
         "submit all, then every result": (_submit_all, 20_000),
         "round trip on an idle pool": (_round_trips, 2_000),
     }
+    bare = Contestant("bare ping-pong over two pipes", bare_pipes, limit=True)
     found = []
     for title, (shape, count) in shapes.items():
         found.append(
@@ -283,11 +284,7 @@ def rows() -> list[Row]:
                     Contestant("pebble schedule", pebble_pool("ProcessPool", shape), 0.1),
                     Contestant("loky submit", loky_pool(shape), 0.1),
                     Contestant("billiard apply_async", billiard_pool(shape), 0.3),
-                    *(
-                        [Contestant("bare ping-pong over two pipes", bare_pipes, limit=True)]
-                        if shape is _round_trips
-                        else ()
-                    ),
+                    *([bare] if shape is _round_trips else ()),
                 ],
                 GOALS[shape],
             )

@@ -187,8 +187,14 @@ def memcpy(stack: ExitStack) -> Work:
 def rows() -> list[Row]:
     """The rows of the issue that asked for this part."""
 
-    def row(title: str, count: int, shape: Callable[[Make], Callable[[ExitStack], Work]], share: float, goal: float,
-            fifo: float = 1) -> Row:
+    def row(
+        title: str,
+        count: int,
+        shape: Callable[[Make], Callable[[ExitStack], Work]],
+        share: float,
+        goal: float,
+        fifo: float = 1,
+    ) -> Row:
         return Row(title, count, [
             Contestant("treadle Queue", shape(Queue)),
             Contestant("treadle SimpleQueue", shape(SimpleQueue)),
@@ -196,7 +202,7 @@ def rows() -> list[Row]:
             Contestant("multiprocessing SimpleQueue", shape(FORK.SimpleQueue), share),
             Contestant("faster-fifo", shape(faster_fifo)),
             Contestant("billiard Queue", shape(lambda: import_module("billiard").Queue()), share),
-        ], {"multiprocessing Queue": goal, "faster-fifo": fifo}))  # fmt: skip
+        ], {"multiprocessing Queue": goal, "faster-fifo": fifo})  # fmt: skip
 
     return [
         row("process queue, 1 producer, 1 consumer, small dicts", 100_000, stream(SMALL, 1, 1), 0.3, 6, 2),
