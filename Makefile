@@ -4,8 +4,10 @@ PYTHON ?= python3
 PYTEST_ARGS ?= -q -m "not heavy"
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# That there is a newer pip is no news of this project.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs bench clean asan tsan
+.PHONY: demo test check docs bench wheels clean asan tsan
 
 demo: $(VENV)/.installed
 	@$(BIN)/python -m treadle.examples.demo
@@ -26,6 +28,16 @@ docs: $(VENV)/.installed-docs
 # pictures.  `make bench QUICK=1`: a fifth of it, on this Python only, in build/bench.  RUN="taskset -c 0" goes before each row.
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.runner $(if $(QUICK),--quick) --prefix "$(RUN)"
+
+# An sdist, and of it a wheel for each of WHEEL_PYTHONS that installs without a compiler, in dist.
+WHEEL_PYTHONS ?= $(BIN)/python
+wheels: $(VENV)/.installed
+	@$(BIN)/pip install -q -e '.[release]'
+	rm -rf build/wheels dist
+	$(BIN)/python -m build --sdist >/dev/null
+	for python in $(WHEEL_PYTHONS); do $$python -m pip wheel -q --no-deps -w build/wheels dist/*.tar.gz || exit 1; done
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --strip -w dist build/wheels/*.whl
+	@ls dist
 
 # The native core under a sanitizer, in a build of its own. TSAN means most with a free-threaded Python, better still one
 # that was configured --with-thread-sanitizer: `make tsan PYTHON_TSAN=that/python`.

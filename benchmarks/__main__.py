@@ -23,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="treadle and its peers in one run")
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, three rounds")
-    parser.add_argument("--rounds", type=int, default=None, help="rounds a row (default 7; quick: 3)")
+    parser.add_argument("--rounds", type=int, default=None, help="rounds a row (default 5; quick: 3)")
     parser.add_argument("--only", action="append", metavar="TITLE", help="only rows with this in their titles")
     parser.add_argument("--row", metavar="TITLE", help="only this row")
     parser.add_argument("--list", action="store_true", help="print groups and titles, a tab between them")
@@ -32,7 +32,7 @@ def main() -> int:
     for group in arguments.groups:
         if group not in GROUPS:
             parser.error(f"no group {group!r}; there are {', '.join(GROUPS)}")
-    rounds = arguments.rounds or (3 if arguments.quick else 7)
+    rounds = arguments.rounds or (3 if arguments.quick else 5)
     scale = 0.2 if arguments.quick else 1.0
     store = Store(arguments.save) if arguments.save else None
     if store and not arguments.list:

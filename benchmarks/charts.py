@@ -52,7 +52,12 @@ def bars(group: str, rows: dict[str, dict[str, Any]], path: Path) -> bool:
         axes.plot([each["low"], each["high"]], [place, place], color="black", linewidth=0.8)
         if goal:
             axes.plot([goal], [place], marker="|", color="black", markersize=9, markeredgewidth=2)
-        axes.annotate(f" {ratio:.3g}", (max(ratio, each["high"], 1), place), va="center", fontsize=8)
+        axes.annotate(
+            f" {ratio:.3g}" if ratio < 999.5 else f" {ratio:,.0f}",
+            (max(ratio, each["high"], 1), place),
+            va="center",
+            fontsize=8,
+        )
     axes.set_yticks(
         [place for place, (_, each, _) in enumerate(entries) if each is not None],
         [label for label, each, _ in entries if each is not None],

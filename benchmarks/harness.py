@@ -42,7 +42,7 @@ class Row(NamedTuple):
     goals: Mapping[str, float] = {}
     why: str = ""  # what the limit is, where treadle is behind: the report says it there, and only there
     unit: str = "us"  # of one operation; another one than "us" is what the works return
-    turn: float = 0.4  # seconds that a contestant's turn takes at most: it does fewer operations if it is slow
+    turn: float = 0.25  # seconds that a contestant's turn takes at most: it does fewer operations if it is slow
     rounds: int = 99  # at most so many, if a turn takes long
 
 

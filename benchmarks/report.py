@@ -35,8 +35,8 @@ INTRODUCTION = """# What was measured
 Written by `make bench`; don't edit it. All contestants of a row take turns in one run, round after round.
 **A ratio is how many times as long as treadle** the other one took in the same round: above 1, treadle is faster. It is
 the median of the rounds, with the least and the most in brackets. Times are of one operation (a task, a message, a
-file), and are worth less than the ratios. A *limit* is no peer: it is what the machine itself needs for the bare minimum
-(a copy, a pipe, pickling), so a ratio below 1 is what one expects, and the nearer to 1, the better.
+file), and are worth less than the ratios. A *limit* is no peer: it is what the machine itself needs for the bare
+minimum (a copy, a pipe, pickling), so a ratio below 1 is what one expects, and the nearer to 1, the better.
 """
 
 
