@@ -59,8 +59,10 @@ tsan: $(VENV)/.installed-dev
 		$(PYTHON_TSAN) -m pytest -q -m "not heavy" -p no:cacheprovider $(SANITIZED_TESTS)
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("treadle needs Python 3.11 or later; $(PYTHON) is \
+	%d.%d.  Another one: make PYTHON=python3.13 ..." % sys.version_info[:2])'
 	@echo "installing into $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # The native core is compiled when it is installed: so whoever pulls a change of it gets it.
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py $(wildcard src/treadle/_native/*.[ch])

@@ -162,7 +162,8 @@ def sweep(what: Sweep, rounds: int, scale: float) -> list[Line]:
             line.points.append(point)
             line.seconds.append(seconds)
             following = what.points[index + 1] if index + 1 < len(what.points) else point
-            if seconds * (row.count if not what.whole else 1) * following / point > longest:
+            turn = seconds * following / point if what.whole else seconds * row.count
+            if turn > longest:
                 slow.add(seen.name)
     return [line._replace(exponent=_exponent(line, what.fit)) for line in lines.values()]
 
