@@ -1,4 +1,4 @@
-"""Writes RESULTS.md and its pictures from what was stored: ``python -m benchmarks.report [FOLDER]``."""
+"""Writes RESULTS.md and its pictures: ``python -m benchmarks.report [FOLDER [TARGET PICTURES]]``; FOLDER has the results."""
 
 from __future__ import annotations
 
@@ -191,4 +191,4 @@ def _trouble(results: list[dict[str, Any]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    write(*(Path(each) for each in sys.argv[1:2]))
+    write(*(Path(each) for each in sys.argv[1:4]))
