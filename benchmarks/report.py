@@ -1,4 +1,4 @@
-"""Writes RESULTS.md and its pictures: ``python -m benchmarks.report [FOLDER [TARGET PICTURES]]``; FOLDER has the results."""
+"""Writes RESULTS.md and its pictures: ``python -m benchmarks.report [FOLDER [TARGET PICTURES]]``, from FOLDER."""
 
 from __future__ import annotations
 
