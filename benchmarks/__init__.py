@@ -13,6 +13,7 @@ what counts is the ratio to treadle within each round.
     runner.py       all rows on all Pythons, each row in a process of its own
     store.py        what was measured, as JSON, until the report reads it
     verdicts.py     goals: which were reached, and where treadle is behind
+    why.py          what is known about the rows in which it is behind
     machine.py      where it was measured, and which versions
     report.py       RESULTS.md
     charts.py       its pictures

@@ -40,9 +40,8 @@ class Row(NamedTuple):
     # How many times as long as treadle each must take; a peer that is not named: once.  A name of "" is treadle's own
     # goal, in the row's unit.
     goals: Mapping[str, float] = {}
-    why: str = ""  # what the limit is, where treadle is behind: the report says it there, and only there
     unit: str = "us"  # of one operation; another one than "us" is what the works return
-    turn: float = 0.25  # seconds that a contestant's turn takes at most: it does fewer operations if it is slow
+    turn: float = 0.15  # seconds that a contestant's turn takes at most: it does fewer operations if it is slow
     rounds: int = 99  # at most so many, if a turn takes long
 
 

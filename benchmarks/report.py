@@ -11,6 +11,7 @@ from . import charts
 from .machine import machine
 from .store import FOLDER, read_all
 from .verdicts import Verdict, rows_of, verdicts
+from .why import WHY
 
 HERE = Path(__file__).parent
 GROUPS = {
@@ -98,7 +99,6 @@ def _cell(verdict: Verdict, python: str) -> str:
 def _behind(results: list[dict[str, Any]], found: list[Verdict]) -> Iterator[str]:
     yield "\n## Where treadle is behind a peer, or under its goal\n"
     by_row: dict[tuple[str, str], list[str]] = {}
-    why = {}
     for each in found:
         for result in results:
             python = result["python"]
@@ -109,11 +109,10 @@ def _behind(results: list[dict[str, Any]], found: list[Verdict]) -> Iterator[str
                     what = f"{middle:.2f}x {each.against} ({low:.2f} .. {high:.2f})"
                 goal = f", goal {each.goal:.3g}" if each.asked else ""
                 by_row.setdefault((each.group, each.row), []).append(f"{what}{goal}, on {python}")
-                why[each.group, each.row] = each.why
     if not by_row:
         yield "Nowhere."
     for (group, row), cases in by_row.items():
-        reason = why[group, row] or "Not understood yet."
+        reason = WHY.get(row, "Not understood yet.")
         yield f"- **{row}** ({GROUPS.get(group, group)}): {'; '.join(cases)}. {reason}"
 
 

@@ -37,7 +37,6 @@ class Store:
         rows[row.title] = {
             "unit": row.unit,
             "goals": dict(row.goals),
-            "why": row.why,
             "seen": [each._asdict() for each in seen],
         }
         self._save()

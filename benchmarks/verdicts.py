@@ -18,7 +18,6 @@ class Verdict(NamedTuple):
     goal: float
     asked: bool  # the row names this goal; otherwise it is the one that all have: ahead of every peer
     seen: dict[str, tuple[float, float, float]]  # by Python: the median, the least and the most
-    why: str
 
     def reached(self, python: str) -> bool:
         """On that Python; where nothing was measured, no."""
@@ -40,7 +39,7 @@ def verdicts(results: list[dict[str, Any]]) -> Iterator[Verdict]:
             if not goal:  # measured, and not asked for
                 continue
             seen = _seen(results, group, title, against)
-            yield Verdict(group, title, against, row["unit"], goal, against in row["goals"], seen, row["why"])
+            yield Verdict(group, title, against, row["unit"], goal, against in row["goals"], seen)
 
 
 def rows_of(results: list[dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -17,6 +17,7 @@ from benchmarks.__main__ import GROUPS
 from benchmarks.harness import Contestant, Row, Sweep, run, sweep
 from benchmarks.store import Store, read_all
 from benchmarks.verdicts import verdicts
+from benchmarks.why import WHY
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.once
@@ -104,7 +105,7 @@ def results(tmp_path: Any) -> list[dict[str, Any]]:
         Contestant("treadle", taking(4e-6)), Contestant("far", taking(20e-6)), Contestant("near", taking(6e-6)),
         Contestant("ahead", taking(2e-6)), Contestant("floor", taking(1e-6), limit=True),
     ]  # fmt: skip
-    row = Row("a row", 10, contestants, {"far": 3, "near": 2, "": 5}, why="The kernel is what it is.")
+    row = Row("a row", 10, contestants, {"far": 3, "near": 2, "": 5})
     store = Store(tmp_path, "3.13.0")
     store.data |= {"python": "3.13.0", "versions": {"treadle": "1"}, "quick": False}
     store.add_row("pool", row, run(row, 3, 1.0))
@@ -117,12 +118,14 @@ def test_goals(results: list[dict[str, Any]]) -> None:
     assert found == {"far": True, "near": False, "ahead": False, "": True}
 
 
-def test_the_report_admits_what_was_not_reached(results: list[dict[str, Any]]) -> None:
+def test_the_report_admits_what_was_not_reached(results: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     found = list(verdicts(results))
     goals = "\n".join(report._goals(results, found))
     assert "Reached on Python 3.13.0: 2 of 3." in goals
     assert "| a row | near | at least 2x | **1.5** |" in goals
     assert "| a row | far | at least 3x | 5 |" in goals
+    assert "\n".join(report._behind(results, found)).endswith("Not understood yet.")
+    monkeypatch.setitem(WHY, "a row", "The kernel is what it is.")
     behind = "\n".join(report._behind(results, found))
     assert "0.50x ahead (0.50 .. 0.50), on 3.13.0" in behind
     assert "1.50x near (1.50 .. 1.50), goal 2, on 3.13.0" in behind
@@ -167,3 +170,10 @@ def test_rows_are_whole(group: str) -> None:
         assert len(set(names)) == len(names)
         assert row.contestants[0].kind == "treadle"
         assert {name for name in row.goals if name} <= set(names), "a goal against nobody"
+
+
+def test_explanations_are_of_rows_that_are_there() -> None:
+    pytest.importorskip("lmdb")
+    modules = [import_module(f"benchmarks.rows.{group}") for group in GROUPS]
+    titles = {row.title for module in modules if hasattr(module, "rows") for row in module.rows()}
+    assert set(WHY) <= titles
