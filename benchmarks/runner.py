@@ -14,7 +14,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 from . import report
@@ -22,6 +24,7 @@ from .store import FOLDER, Store
 
 LIMIT = 180  # seconds a row
 ROOT = Path(__file__).parent.parent
+BUILT = "numpy,matplotlib,ray,pyzmq"  # these as wheels or not at all
 # On a free-threaded Python what is about threads; most peers can't be built for it.
 FREE_THREADED_GROUPS = ("sync", "scaling_threads")
 FACTS = "import sys; sys.path.insert(0, '.'); from benchmarks.machine import *; print(python_name())"
@@ -48,21 +51,30 @@ def other_pythons() -> list[str]:
     return kept
 
 
-def prepare(python: str) -> str:
-    """A virtual environment of that Python with treadle and what peers it can have; its interpreter."""
+def prepare(python: str) -> str | None:
+    """A virtual environment of that Python with treadle and what peers it can have: its interpreter, or None."""
     said = subprocess.run([python, "-c", FACTS], capture_output=True, text=True, check=True, cwd=ROOT)
-    folder = ROOT / "build" / "bench" / f"venv-{said.stdout.strip()}"
+    name = said.stdout.strip()
+    folder = ROOT / "build" / "bench" / f"venv-{name}"
     inside = str(folder / "bin" / "python")
     if not folder.exists():
         subprocess.run([python, "-m", "venv", folder], check=True)
     pip = [inside, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    if said.stdout.strip().endswith("t"):
-        subprocess.run([*pip, "-e", "."], check=True, cwd=ROOT)
-        for peer in ("aiologic", "culsans", "numpy"):
-            subprocess.run([*pip, "--only-binary", "numpy", peer], cwd=ROOT, stderr=subprocess.DEVNULL)
-    else:
-        subprocess.run([*pip, "-e", ".[bench]"], check=True, cwd=ROOT)
+    if subprocess.run([*pip, "-e", "."], cwd=ROOT).returncode:
+        print(f"Python {name} is left out: treadle can't be installed there", flush=True)
+        return None
+    quiet = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    if name.endswith("t") or subprocess.run([*pip, "--only-binary", BUILT, *peers()], **quiet).returncode:
+        for peer in peers():  # one that can't be had there does not keep the others away
+            subprocess.run([*pip, "--only-binary", BUILT, peer], **quiet)
     return inside
+
+
+def peers() -> list[str]:
+    """What the extra of the benchmarks asks for, but for treadle itself."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    return [each for name in ("bench", "dask", "ray") for each in extras[name] if not each.startswith("treadle")]
 
 
 def measure(python: str, store: Store, groups: tuple[str, ...], arguments: list[str], prefix: list[str]) -> None:
@@ -82,21 +94,22 @@ def measure(python: str, store: Store, groups: tuple[str, ...], arguments: list[
 def _one(command: list[str]) -> str:
     """Run a row; what went wrong, or an empty string."""
     log = ROOT / "build" / "bench" / "stderr.log"  # peers say much
-    with log.open("ab") as noise:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # A file, not a pipe: what a peer leaves behind would hold its other end.
+    with log.open("ab") as noise, tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=noise, cwd=ROOT, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=noise, cwd=ROOT, start_new_session=True
         )
         try:
-            out, _ = process.communicate(timeout=LIMIT)
+            process.wait(LIMIT)
         except subprocess.TimeoutExpired:
             return f"did not end in {LIMIT} s"
         finally:
-            # What a peer has left behind in the row's session holds the pipe, or the CPU.
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # whatever is left of the row
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    sys.stdout.write("\n".join(out.decode().splitlines()[1:]) + "\n")
-    sys.stdout.flush()
+        out.seek(0)
+        print("\n".join(out.read().decode().splitlines()[1:]), flush=True)
     return f"exit code {process.returncode}; see {log.relative_to(ROOT)}" if process.returncode else ""
 
 
@@ -110,7 +123,7 @@ def main() -> int:
     shutil.rmtree(ROOT / FOLDER, ignore_errors=True)
     pythons = [sys.executable]
     if not options.quick:
-        pythons += [prepare(python) for python in other_pythons()]
+        pythons += filter(None, map(prepare, other_pythons()))
     for index, python in enumerate(pythons):
         said = subprocess.run([python, "-c", FACTS], capture_output=True, text=True, check=True, cwd=ROOT)
         name = said.stdout.strip()
@@ -120,7 +133,11 @@ def main() -> int:
             arguments += ["--rounds", "5"]
         groups = FREE_THREADED_GROUPS if name.endswith("t") else ()
         measure(python, Store(FOLDER, name), groups, arguments, prefix)
-    report.write()
+    if options.quick:  # the published results are those of a whole run
+        folder = ROOT / "build" / "bench"
+        report.write(ROOT / FOLDER, folder / "RESULTS.md", folder / "pictures")
+    else:
+        report.write(ROOT / FOLDER)
     print(f"{time.monotonic() - began:.0f} s")
     return 0
 
