@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 BUILT = "numpy,matplotlib,ray,pyzmq"  # these as wheels or not at all
 # On a free-threaded Python what is about threads; most peers can't be built for it.
 FREE_THREADED_GROUPS = ("sync", "scaling_threads")
+FREE_THREADED_PEERS = ("aiologic", "culsans")
 FACTS = "import sys; sys.path.insert(0, '.'); from benchmarks.machine import *; print(python_name())"
 
 
@@ -64,8 +65,9 @@ def prepare(python: str) -> str | None:
         print(f"Python {name} is left out: treadle can't be installed there", flush=True)
         return None
     quiet = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    if name.endswith("t") or subprocess.run([*pip, "--only-binary", BUILT, *peers()], **quiet).returncode:
-        for peer in peers():  # one that can't be had there does not keep the others away
+    wanted = [each for each in peers() if not name.endswith("t") or each.startswith(FREE_THREADED_PEERS)]
+    if subprocess.run([*pip, "--only-binary", BUILT, *wanted], **quiet).returncode:
+        for peer in wanted:  # one that can't be had there does not keep the others away
             subprocess.run([*pip, "--only-binary", BUILT, peer], **quiet)
     return inside
 
