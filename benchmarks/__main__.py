@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=None, help="rounds a row (default 5; quick: 3)")
     parser.add_argument("--only", action="append", metavar="TITLE", help="only rows with this in their titles")
     parser.add_argument("--row", metavar="TITLE", help="only this row")
-    parser.add_argument("--list", action="store_true", help="print groups and titles, a tab between them")
+    parser.add_argument("--list", action="store_true", help="print groups and titles of what would run")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the results there, for the report")
     arguments = parser.parse_args()
     for group in arguments.groups:
@@ -45,7 +45,8 @@ def main() -> int:
             if not _asked_for(row.title, arguments):
                 continue
             if arguments.list:
-                print(group, row.title, sep="\t")
+                if row.quick or not arguments.quick:
+                    print(group, row.title, sep="\t")
                 continue
             seen = run(row, rounds, scale)
             print(text(row.title, row.unit, seen), flush=True)

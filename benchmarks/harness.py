@@ -43,6 +43,7 @@ class Row(NamedTuple):
     unit: str = "us"  # of one operation; another one than "us" is what the works return
     turn: float = 0.15  # seconds that a contestant's turn takes at most: it does fewer operations if it is slow
     rounds: int = 99  # at most so many, if a turn takes long
+    quick: bool = True  # also where time is short
 
 
 class Sweep(NamedTuple):

@@ -81,8 +81,9 @@ def peers() -> list[str]:
 
 def measure(python: str, store: Store, groups: tuple[str, ...], arguments: list[str], prefix: list[str]) -> None:
     """All rows on one Python."""
+    quick = [each for each in arguments if each == "--quick"]
     listed = subprocess.run(
-        [python, "-m", "benchmarks", "--list", *groups], capture_output=True, text=True, check=True, cwd=ROOT
+        [python, "-m", "benchmarks", "--list", *quick, *groups], capture_output=True, text=True, check=True, cwd=ROOT
     )
     for line in listed.stdout.splitlines():
         group, title = line.split("\t")

@@ -178,7 +178,7 @@ def rows() -> list[Row]:
                 Contestant("treadle.Pool, dask", ours("dask", nap, seconds, dask_client)),
                 Contestant("dask, one future a task", on_dask(nap, lambda seconds=seconds: seconds)),
             ],
-            {"dask, one future a task": goal}, turn=math.inf, rounds=3,
+            {"dask, one future a task": goal}, turn=math.inf, rounds=3, quick=seconds < 0.1,
         ))  # fmt: skip
         found.append(Row(
             f"ray: {label}", count,
@@ -186,13 +186,13 @@ def rows() -> list[Row]:
                 Contestant("treadle.Pool, ray", ours_on_ray(nap, seconds)),
                 Contestant("ray, one task each", on_ray(nap, lambda seconds=seconds: seconds)),
             ],
-            {"ray, one task each": goal}, turn=math.inf, rounds=3,
+            {"ray, one task each": goal}, turn=math.inf, rounds=3, quick=False,
         ))  # fmt: skip
     found.append(Row("one machine: no-op tasks, one after the other", 2000, [
         Contestant("treadle.Pool, processes", round_trips("treadle")),
         Contestant("dask local cluster", round_trips("dask"), 0.2),
         Contestant("ray local", round_trips("ray"), 0.2),
-    ]))  # fmt: skip
+    ], quick=False))  # fmt: skip
     found.append(Row("one machine: no-op tasks, all at once", 5000, [
         Contestant("treadle.Pool, processes", ours("processes", identity, 1)),
         Contestant("dask local cluster", on_dask(identity, lambda: 1), 0.5),
@@ -202,5 +202,5 @@ def rows() -> list[Row]:
         Contestant("treadle.Pool, processes", large("treadle")),
         Contestant("dask local cluster", large("dask")),
         Contestant("ray local", large("ray")),
-    ]))  # fmt: skip
+    ], quick=False))  # fmt: skip
     return found
