@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +63,11 @@ def _setting(results: list[dict[str, Any]]) -> Iterator[str]:
         of = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
         much = " (a fifth of the operations)" if result.get("quick") else ""
         yield f"\nPython {_python(result['python'])}{much}: {of}."
+        if loads := result.get("loads"):
+            load, cores = statistics.median(loads), len(os.sched_getaffinity(0))
+            yield f"\nThe load of the machine when a row began: {load:.1f} (median), {max(loads):.1f} at most."
+            if load > 2 * cores:  # what the rows themselves cause is less
+                yield "\n**Others kept the machine busy meanwhile: these figures are worth little.** Ratios suffer as well."
 
 
 def _python(name: str) -> str:

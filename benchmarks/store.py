@@ -29,6 +29,7 @@ class Store:
     def begin(self, quick: bool) -> None:
         """Note what the results are of."""
         self.data |= {"python": python_name(), "versions": versions(), "quick": quick}
+        self.data.setdefault("loads", []).append(os.getloadavg()[0])
         self._save()
 
     def add_row(self, group: str, row: Row, seen: list[Seen]) -> None:

@@ -132,6 +132,14 @@ def test_the_report_admits_what_was_not_reached(results: list[dict[str, Any]], m
     assert behind.endswith("The kernel is what it is.")
 
 
+@pytest.mark.parametrize(("load", "warned"), [(1.0, False), (1000.0, True)])
+def test_a_busy_machine_is_admitted(results: list[dict[str, Any]], load: float, warned: bool) -> None:
+    results[0]["loads"] = [load, load, 2000.0]
+    setting = "\n".join(report._setting(results))
+    assert f"{load:.1f} (median), 2000.0 at most" in setting
+    assert ("worth little" in setting) == warned
+
+
 def test_the_whole_report(results: list[dict[str, Any]], tmp_path: Any) -> None:
     if find_spec("matplotlib") is None:
         pytest.skip("no matplotlib: the bench extra is not installed")
