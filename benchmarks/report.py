@@ -67,7 +67,7 @@ def _setting(results: list[dict[str, Any]]) -> Iterator[str]:
             load, cores = statistics.median(loads), len(os.sched_getaffinity(0))
             yield f"\nThe load of the machine when a row began: {load:.1f} (median), {max(loads):.1f} at most."
             if load > 2 * cores:  # what the rows themselves cause is less
-                yield "\n**Others kept the machine busy meanwhile: these figures are worth little.** Ratios suffer as well."
+                yield "\n**Others kept the machine busy meanwhile: these figures are worth little**, the ratios too."
 
 
 def _python(name: str) -> str:
