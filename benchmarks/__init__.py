@@ -8,6 +8,7 @@ Absolute times say little on a shared machine.  So each row runs all its contest
 what counts is the ratio to treadle within each round.
 
     harness.py      what a row, a contestant and a sweep are, and how they are measured
+    paired.py       two ways of the same, compared to a fraction of a percent
     rows/           the rows, a file a group
     peers.py        contestants that several groups have
     runner.py       all rows on all Pythons, each row in a process of its own

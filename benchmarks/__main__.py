@@ -8,13 +8,14 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from . import paired
 from .harness import run, sweep, sweep_text, text
 from .machine import python_name
 from .store import Store
 
 GROUPS = (
     "brain", "pool", "pool_start", "pool_faces", "sync", "sync_shared", "queues_shared", "managers", "real_work",
-    "pipeline", "memory", "clusters", "trace", "scaling", "scaling_threads",
+    "pipeline", "memory", "clusters", "trace", "board", "scaling", "scaling_threads",
 )  # fmt: skip
 
 
@@ -23,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="treadle and its peers in one run")
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, three rounds")
-    parser.add_argument("--rounds", type=int, default=None, help="rounds a row (default 5; quick: 3)")
+    parser.add_argument("--rounds", type=int, default=None, help="of a row (default 5, of pairs 41; quick: 3, 9)")
     parser.add_argument("--only", action="append", metavar="TITLE", help="only rows with this in their titles")
     parser.add_argument("--row", metavar="TITLE", help="only this row")
     parser.add_argument("--list", action="store_true", help="print groups and titles of what would run")
@@ -41,6 +42,10 @@ def main() -> int:
         print(f"Python {python_name()}, {os.cpu_count()} CPUs; x = how many times as long as treadle (median)")
     for group in arguments.groups or GROUPS:
         module = import_module(f".rows.{group}", __package__)
+        if arguments.list and hasattr(module, "TOGETHER"):
+            if not arguments.quick:
+                print(group, "", sep="\t")
+            continue
         for row in module.rows() if hasattr(module, "rows") else ():
             if not _asked_for(row.title, arguments):
                 continue
@@ -52,6 +57,19 @@ def main() -> int:
             print(text(row.title, row.unit, seen), flush=True)
             if store:
                 store.add_row(group, row, seen)
+        for pair in module.pairs() if hasattr(module, "pairs") else ():
+            if not _asked_for(pair.title, arguments):
+                continue
+            if arguments.list:
+                if not arguments.quick:  # a fraction of a percent takes its time
+                    print(group, pair.title, sep="\t")
+                continue
+            seen = paired.run(pair, arguments.rounds or (9 if arguments.quick else 41))
+            print(text(pair.title, "us", seen), flush=True)
+            if store:
+                store.add_row(group, paired.row(pair), seen)
+        if hasattr(module, "instructions"):
+            module.instructions()
         for each in module.sweeps() if hasattr(module, "sweeps") else ():
             if not _asked_for(each.title, arguments):
                 continue

@@ -186,9 +186,14 @@ def text(title: str, unit: str, seen: Iterable[Seen]) -> str:
         if each.trouble:
             lines.append(f"  {each.name:<42} {each.trouble}")
             continue
-        spread = f"({each.low:6.2f} .. {each.high:6.2f})"
-        lines.append(f"  {each.name:<42} {each.per:11.2f} {unit}   x {each.ratio:6.2f}   {spread}")
+        spread = f"({ratio_text(each.low):>6} .. {ratio_text(each.high):>6})"
+        lines.append(f"  {each.name:<42} {each.per:11.2f} {unit}   x {ratio_text(each.ratio):>6}   {spread}")
     return "\n".join(lines)
+
+
+def ratio_text(ratio: float) -> str:
+    """More places where they tell something: at what is nearly the same."""
+    return f"{ratio:.4f}" if 0.95 < ratio < 1.05 and ratio != 1 else f"{ratio:.2f}"
 
 
 def sweep_text(title: str, axis: str, lines: Iterable[Line]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import charts
+from .harness import ratio_text
 from .machine import machine
 from .store import FOLDER, read_all
 from .verdicts import Verdict, rows_of, verdicts
@@ -30,6 +31,7 @@ GROUPS = {
     "sync": "Locks and queues of threads",
     "clusters": "Dask and Ray",
     "trace": "What a trace costs",
+    "board": "What the board costs",
     "scaling": "Growth",
     "scaling_threads": "Threads, 1 to 8",
 }
@@ -113,7 +115,7 @@ def _behind(results: list[dict[str, Any]], found: list[Verdict]) -> Iterator[str
                 middle, low, high = each.seen[python]
                 what = f"{middle:.2f} {each.unit}"
                 if each.against:
-                    what = f"{middle:.2f}x {each.against} ({low:.2f} .. {high:.2f})"
+                    what = f"{ratio_text(middle)}x {each.against} ({ratio_text(low)} .. {ratio_text(high)})"
                 goal = f", goal {each.goal:.3g}" if each.asked else ""
                 by_row.setdefault((each.group, each.row), []).append(f"{what}{goal}, on {python}")
     if not by_row:
@@ -180,7 +182,7 @@ def _ratio(result: dict[str, Any], group: str, title: str, name: str) -> str:
         if each["name"] == name and not each["trouble"] and each["ratio"] == each["ratio"]:
             if each is row["seen"][0]:
                 return "1"
-            return f"{each['ratio']:.2f} ({each['low']:.2f} .. {each['high']:.2f})"
+            return f"{ratio_text(each['ratio'])} ({ratio_text(each['low'])} .. {ratio_text(each['high'])})"
     return "-"
 
 

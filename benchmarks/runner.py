@@ -87,14 +87,14 @@ def measure(python: str, store: Store, groups: tuple[str, ...], arguments: list[
     )
     for line in listed.stdout.splitlines():
         group, title = line.split("\t")
-        command = [*prefix, python, "-m", "benchmarks", group, "--row", title, "--save", str(FOLDER), *arguments]
-        trouble = _one(command)
+        command = [*prefix, python, "-m", "benchmarks", group, "--save", str(FOLDER), *arguments]
+        trouble = _one([*command, "--row", title] if title else command, LIMIT if title else 20 * LIMIT)
         if trouble:
             print(f"\n{title}\n  {trouble}", flush=True)
-            Store(FOLDER, store.path.stem).add_trouble(group, title, trouble)
+            Store(FOLDER, store.path.stem).add_trouble(group, title or "all of it", trouble)
 
 
-def _one(command: list[str]) -> str:
+def _one(command: list[str], limit: float = LIMIT) -> str:
     """Run a row; what went wrong, or an empty string."""
     log = ROOT / "build" / "bench" / "stderr.log"  # peers say much
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -104,9 +104,9 @@ def _one(command: list[str]) -> str:
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=noise, cwd=ROOT, start_new_session=True
         )
         try:
-            process.wait(LIMIT)
+            process.wait(limit)
         except subprocess.TimeoutExpired:
-            return f"did not end in {LIMIT} s"
+            return f"did not end in {limit:g} s"
         finally:
             with contextlib.suppress(ProcessLookupError):  # whatever is left of the row
                 os.killpg(process.pid, signal.SIGKILL)

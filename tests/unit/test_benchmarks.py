@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import report
+from benchmarks import paired, report
 from benchmarks.__main__ import GROUPS
 from benchmarks.harness import Contestant, Row, Sweep, run, sweep
 from benchmarks.store import Store, read_all
@@ -169,9 +169,11 @@ def test_rows_are_whole(group: str) -> None:
     module = import_module(f"benchmarks.rows.{group}")
     rows = list(module.rows()) if hasattr(module, "rows") else []
     sweeps = list(module.sweeps()) if hasattr(module, "sweeps") else []
-    assert rows or sweeps
+    pairs = list(module.pairs()) if hasattr(module, "pairs") else []
+    assert rows or sweeps or pairs
+    titles = [pair.title for pair in pairs]
     assert group in report.GROUPS
-    titles = [row.title for row in rows] + [each.title for each in sweeps]
+    titles += [row.title for row in rows] + [each.title for each in sweeps]
     assert len(set(titles)) == len(titles)
     for row in rows + [each.row(each.points[0]) for each in sweeps]:
         names = [each.name for each in row.contestants]
@@ -180,8 +182,24 @@ def test_rows_are_whole(group: str) -> None:
         assert {name for name in row.goals if name} <= set(names), "a goal against nobody"
 
 
+def test_a_pair_is_a_row_whose_measure_is_a_limit() -> None:
+    costs = iter([paired.Cost(1e-6, 2e-6), paired.Cost(2e-6, 2e-6)] * 100)
+
+    def either() -> paired.Cost:
+        return next(costs)
+
+    pair = paired.Pair("a pair", ("plain", "recorded"), lambda stack: (either, either), goal=1.02)
+    ours, clock, processors = paired.run(pair, 4)
+    assert [each.kind for each in (ours, clock, processors)] == ["treadle", "limit", "limit"]
+    # Whichever comes first: in the next pair it is the other one.
+    assert sorted({clock.low, clock.high}) == [pytest.approx(0.5), pytest.approx(2.0)]
+    assert processors.ratio == pytest.approx(1.0)
+    assert paired.row(pair).goals == {clock.name: pytest.approx(1 / 1.02), processors.name: pytest.approx(1 / 1.02)}
+
+
 def test_explanations_are_of_rows_that_are_there() -> None:
     pytest.importorskip("lmdb")
     modules = [import_module(f"benchmarks.rows.{group}") for group in GROUPS]
     titles = {row.title for module in modules if hasattr(module, "rows") for row in module.rows()}
+    titles |= {pair.title for module in modules if hasattr(module, "pairs") for pair in module.pairs()}
     assert set(WHY) <= titles
