@@ -4,8 +4,10 @@ PYTHON ?= python3
 PYTEST_ARGS ?= -q -m "not heavy"
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# That there is a newer pip is no news of this project.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs bench clean asan tsan
+.PHONY: demo test check docs bench wheels clean asan tsan
 
 demo: $(VENV)/.installed
 	@$(BIN)/python -m treadle.examples.demo
@@ -22,9 +24,20 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(VENV)/.installed-dev
-	$(BIN)/pip install -q -e '.[bench]'
-	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+# Every row on every Python that is present (BENCH_PYTHONS="..." says which, besides this one), then RESULTS.md and its
+# pictures.  `make bench QUICK=1`: a fifth of it, on this Python only, in build/bench.  RUN="taskset -c 0" goes before each row.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.runner $(if $(QUICK),--quick) --prefix "$(RUN)"
+
+# An sdist, and of it a wheel for each of WHEEL_PYTHONS that installs without a compiler, in dist.
+WHEEL_PYTHONS ?= $(BIN)/python
+wheels: $(VENV)/.installed
+	@$(BIN)/pip install -q -e '.[release]'
+	rm -rf build/wheels dist
+	$(BIN)/python -m build --sdist >/dev/null
+	for python in $(WHEEL_PYTHONS); do $$python -m pip wheel -q --no-deps -w build/wheels dist/*.tar.gz || exit 1; done
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --strip -w dist build/wheels/*.whl
+	@ls dist
 
 # The native core under a sanitizer, in a build of its own. TSAN means most with a free-threaded Python, better still one
 # that was configured --with-thread-sanitizer: `make tsan PYTHON_TSAN=that/python`.
@@ -46,8 +59,10 @@ tsan: $(VENV)/.installed-dev
 		$(PYTHON_TSAN) -m pytest -q -m "not heavy" -p no:cacheprovider $(SANITIZED_TESTS)
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("treadle needs Python 3.11 or later; $(PYTHON) is \
+	%d.%d.  Another one: make PYTHON=python3.13 ..." % sys.version_info[:2])'
 	@echo "installing into $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # The native core is compiled when it is installed: so whoever pulls a change of it gets it.
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py $(wildcard src/treadle/_native/*.[ch])
@@ -56,6 +71,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py $(wildcard src/tr
 
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	@$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed pyproject.toml
+	@$(BIN)/pip install -q -e '.[bench]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed pyproject.toml

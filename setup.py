@@ -3,7 +3,7 @@
 TREADLE_WERROR=1                 warnings are errors (CI)
 TREADLE_SANITIZE=address|thread  build for that sanitizer, with debug checks
 TREADLE_DEBUG=1                  the checks of lock ranks and states
-TREADLE_MUTE=1                   without what only diagnosis reads: for benchmarks/board.py, which measures that
+TREADLE_MUTE=1                   without what only diagnosis reads: for benchmarks/rows/board.py, which measures that
 TREADLE_POINTS=1                 the named points at which tests kill a process (_native/points.h)
 """
 

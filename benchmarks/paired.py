@@ -16,6 +16,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from .harness import Row, Seen
+
+CLOCK, PROCESSORS = ", by the clock", ", by processor time"
+
 
 class Cost(NamedTuple):
     """Of a round, in seconds an operation."""
@@ -37,6 +41,7 @@ class Pair(NamedTuple):
     # How often all is set up anew.  Where the two ways run in processes of their own, one process may be some percent
     # faster than another one that does the very same, for as long as both live: where its memory lies decides.
     instances: int = 1
+    goal: float = 0.0  # how many times as long as the measure the other one should take at most; 0: none
 
 
 def processor_time(pids: Iterable[int]) -> float:
@@ -57,8 +62,8 @@ def timed(work: Callable[[], object], count: int, pids: Callable[[], Iterable[in
     return Cost(wall / count, (time.process_time() + processor_time(others) - cpu) / count)
 
 
-def run(pair: Pair, rounds: int) -> None:
-    """Measure and print."""
+def run(pair: Pair, rounds: int) -> list[Seen]:
+    """Measure; the way that is compared comes first, and the ratios are of the measure to it, as in other rows."""
     costs: tuple[list[Cost], list[Cost]] = ([], [])
     for instance in range(pair.instances):
         with ExitStack() as stack:
@@ -72,14 +77,19 @@ def run(pair: Pair, rounds: int) -> None:
                     measured[which].append(both[which]())
         for all, new in zip(costs, measured, strict=True):
             all.extend(new if pair.instances == 1 else [_median(new)])
-    print(f"\n{pair.title}")
-    for name, each in zip(pair.names, costs, strict=True):
-        wall, cpu = _median(each)
-        print(f"  {name:<34} {wall * 1e6:10.3f} us {cpu * 1e6:10.3f} us of processors")
-    for what, how in (("wall", "by the clock"), ("cpu", "by processor time")):
-        ratios = [getattr(b, what) / getattr(a, what) for a, b in zip(*costs, strict=True)]
-        low, high = interval(ratios)
-        print(f"  {how:<34} x {statistics.median(ratios):.4f}   ({low:.4f} .. {high:.4f})")
+    measure, compared = pair.names
+    seen = [Seen(f"treadle, {compared}", "treadle", _median(costs[1]).wall * 1e6, 1.0, 1.0, 1.0)]
+    for what, how in (("wall", CLOCK), ("cpu", PROCESSORS)):
+        ratios = [getattr(a, what) / getattr(b, what) for a, b in zip(*costs, strict=True)]
+        per = statistics.median(getattr(each, what) for each in costs[0]) * 1e6
+        seen.append(Seen(measure + how, "limit", per, statistics.median(ratios), *interval(ratios)))
+    return seen
+
+
+def row(pair: Pair) -> Row:
+    """What the report is to know of it."""
+    goal = 1 / pair.goal if pair.goal else 0.0
+    return Row(pair.title, 0, [], {pair.names[0] + how: goal for how in (CLOCK, PROCESSORS)})
 
 
 def _median(costs: list[Cost]) -> Cost:

@@ -10,7 +10,7 @@
 #include "os.h"
 
 /* In a build with TREADLE_MUTE=1, what only diagnosis reads is not written: to measure what that costs
- * (benchmarks/board.py), and for nothing else. */
+ * (benchmarks/rows/board.py), and for nothing else. */
 #ifdef TREADLE_MUTE
 #define TL_FOR_DIAGNOSIS false
 #else

@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib import import_module
 from typing import Any
 
 from treadle.sync import shared
 
-from .harness import Contestant, Row, Work
+from ..harness import Contestant, Row, Work
 
 # "fork", so that starting the processes costs both the same, and little.
 FORK = multiprocessing.get_context("fork")
@@ -95,14 +96,15 @@ def create(make: Make) -> Callable[[ExitStack], Work]:
 def rows() -> list[Row]:
     """The rows."""
 
-    def pair(title: str, count: int, name: str, shape: Any, *args: Any, share: float = 1.0) -> Row:
+    def pair(title: str, count: int, name: str, shape: Any, *args: Any, share: float = 1.0, goal: float = 1) -> Row:
         return Row(title, count, [
             Contestant(f"treadle {name}", shape(lambda: getattr(shared, name)(*args))),
             Contestant(f"multiprocessing {name}", shape(lambda: getattr(FORK, name)(*args)), share),
-        ])  # fmt: skip
+            Contestant(f"billiard {name}", shape(lambda: getattr(import_module("billiard"), name)(*args)), share),
+        ], {f"multiprocessing {name}": goal})  # fmt: skip
 
     return [
-        pair("with process lock", 200_000, "Lock", alone),
+        pair("with process lock", 200_000, "Lock", alone, goal=2),
         pair("with process rlock", 200_000, "RLock", alone),
         pair("with process semaphore", 200_000, "Semaphore", alone, 1),
         pair(f"process lock, {PROCESSES} processes", 200_000, "Lock", contended),

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import treadle
 from treadle.pool import warm
 
-from .harness import Contestant, Row, Work
+from ..harness import Contestant, Row, Work
 
 WORKERS = 2
 
@@ -31,6 +31,37 @@ with multiprocessing.get_context("forkserver").Pool(2) as pool:
     pool.apply_async(abs, (-1,)).get()
     done()
 """
+PEERS = {
+    "multiprocessing.Pool (fork)": """
+import multiprocessing
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    pool.apply_async(abs, (-1,)).get()
+    done()
+""",
+    "ProcessPoolExecutor": """
+import concurrent.futures
+with concurrent.futures.ProcessPoolExecutor(2) as pool:
+    pool.submit(abs, -1).result()
+    done()
+""",
+    "joblib": """
+import joblib
+joblib.Parallel(2)([joblib.delayed(abs)(-1)])
+done()
+""",
+    "mpire (fork)": """
+from mpire import WorkerPool
+with WorkerPool(2) as pool:
+    pool.apply(abs, (-1,))
+    done()
+""",
+    "pebble (fork)": """
+import pebble
+with pebble.ProcessPool(max_workers=2) as pool:
+    pool.schedule(abs, args=(-1,)).result()
+    done()
+""",
+}
 FRAME = """
 import time
 now = time.perf_counter
@@ -104,7 +135,12 @@ def rows() -> list[Row]:
             [
                 Contestant("treadle.Pool", _program(OURS, "start")),
                 Contestant("multiprocessing.Pool (forkserver)", _program(THEIRS, "start")),
+                *(Contestant(name, _program(code, "start")) for name, code in PEERS.items()),
             ],
+            {
+                name: 0.0 for name in PEERS if "fork" in name
+            },  # a fork has all imports already; and the locks of a threaded program
+            turn=3,
         ),
         Row(
             "processes: a map of ten items, again and again",

@@ -16,7 +16,7 @@ from typing import Any
 import treadle
 import treadle.multiprocessing
 
-from .harness import Contestant, Row, Work
+from ..harness import Contestant, Row, Work
 
 WORKERS = 2
 
@@ -160,6 +160,20 @@ def loky_pool(shape: Callable[..., Work]) -> Callable[[ExitStack], Work]:
     return open
 
 
+def billiard_pool(shape: Callable[..., Work]) -> Callable[[ExitStack], Work]:
+    """Celery's fork of multiprocessing."""
+
+    def open(stack: ExitStack) -> Work:
+        import billiard
+
+        pool = billiard.Pool(WORKERS)
+        stack.callback(pool.join)
+        stack.callback(pool.terminate)
+        return shape(lambda fn, *args: pool.apply_async(fn, args), _async_get)
+
+    return open
+
+
 def bare_pipes(stack: ExitStack) -> Work:
     """What a round trip costs at least: two pipes, a process at their other ends, the same pickling."""
     there, to_child = os.pipe()
@@ -243,12 +257,24 @@ _Pool = multiprocessing.Pool
 _ThreadPool = multiprocessing.pool.ThreadPool
 
 
+GOALS: dict[Any, dict[str, float]] = {
+    _submit_all: {
+        "multiprocessing.Pool.apply_async": 10,
+        "ProcessPoolExecutor.submit": 30,
+        "loky submit": 20,
+        "pebble schedule": 20,
+    },
+    _round_trips: {"bare ping-pong over two pipes": 0.5, "ProcessPoolExecutor.submit": 5},
+}
+
+
 def rows() -> list[Row]:
     """The rows of this group."""
     shapes = {
         "submit all, then every result": (_submit_all, 20_000),
         "round trip on an idle pool": (_round_trips, 2_000),
     }
+    bare = Contestant("bare ping-pong over two pipes", bare_pipes, limit=True)
     found = []
     for title, (shape, count) in shapes.items():
         found.append(
@@ -262,8 +288,10 @@ def rows() -> list[Row]:
                     Contestant("mpire apply_async", mpire_pool("forkserver", shape), 0.2),
                     Contestant("pebble schedule", pebble_pool("ProcessPool", shape), 0.1),
                     Contestant("loky submit", loky_pool(shape), 0.1),
-                    *([Contestant("bare ping-pong over two pipes", bare_pipes)] if shape is _round_trips else ()),
+                    Contestant("billiard apply_async", billiard_pool(shape), 0.3),
+                    *([bare] if shape is _round_trips else ()),
                 ],
+                GOALS[shape],
             )
         )
         found.append(
@@ -277,6 +305,7 @@ def rows() -> list[Row]:
                     Contestant("mpire apply_async", mpire_pool("threading", shape), 0.2),
                     Contestant("pebble schedule", pebble_pool("ThreadPool", shape), 0.2),
                 ],
+                {"ThreadPoolExecutor.submit": 3} if shape is _submit_all else {},
             )
         )
     found.append(
@@ -345,6 +374,8 @@ def _large_rows() -> list[Row]:
                 Contestant("ProcessPoolExecutor.submit", stdlib_executor(_Processes, _large(fn, sends))),
                 Contestant("loky submit", loky_pool(_large(fn, sends))),
             ],
+            {"ProcessPoolExecutor.submit": 10} if sends and fn is _both else {},
+            turn=1.5,
         )
         for title, (fn, sends) in titles.items()
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import queue as stdlib_queue
 import threading as stdlib
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 from treadle import queue, threading
 
-from .harness import Contestant, Row, Work
+from ..harness import Contestant, Row, Work
 
 THREADS = 8
 
@@ -108,6 +109,25 @@ def event_ping_pong(make: Callable[[], Any]) -> Callable[[ExitStack], Work]:
     return open_it
 
 
+def two_locks(stack: ExitStack) -> Work:
+    """Two threads take turns by the interpreter's own locks alone: what two futex calls a turn cost here."""
+
+    def work(count: int) -> None:
+        locks = [_thread.allocate_lock(), _thread.allocate_lock()]
+        for lock in locks:
+            lock.acquire()
+
+        def play(me: int) -> None:
+            for _ in range(count // 2):
+                locks[me].acquire()
+                locks[1 - me].release()
+
+        locks[0].release()
+        run([lambda: play(0), lambda: play(1)])
+
+    return work
+
+
 def put_get(q: Any) -> Work:
     """One thread."""
 
@@ -143,7 +163,13 @@ def rows() -> list[Row]:
     """The rows of the issue that asked for this part."""
 
     def pair(
-        title: str, count: int, name: str, shape: Callable[[Any], Work], *more: Contestant, share: float = 1
+        title: str,
+        count: int,
+        name: str,
+        shape: Callable[[Any], Work],
+        *more: Contestant,
+        share: float = 1,
+        goal: float = 1,
     ) -> Row:
         return Row(
             title,
@@ -153,9 +179,10 @@ def rows() -> list[Row]:
                 Contestant(f"threading {name}", fresh(getattr(stdlib, name), shape), share),
                 *more,
             ],
+            {f"threading {name}": goal},
         )
 
-    def queues(title: str, count: int, name: str, shape: Callable[[Any], Work], share: float) -> Row:
+    def queues(title: str, count: int, name: str, shape: Callable[[Any], Work], share: float, goal: float) -> Row:
         return Row(
             title,
             count,
@@ -165,27 +192,30 @@ def rows() -> list[Row]:
                 Contestant("culsans", peer("culsans", "Queue", shape, "sync_q"), min(share, 0.1)),
                 Contestant("aiologic", peer_queue(shape), min(share, 0.1)),
             ],
+            {f"queue {name}": goal},
         )
 
     return [
         pair("with lock", 300_000, "Lock", with_statement,
              Contestant("aiologic", peer("aiologic.lowlevel", "ThreadLock", with_statement)),
-             Contestant("aiologic Lock", peer("aiologic", "Lock", with_statement), 0.1)),
+             Contestant("aiologic Lock", peer("aiologic", "Lock", with_statement), 0.1), goal=1 / 0.6),
         pair("with rlock", 300_000, "RLock", with_statement,
-             Contestant("aiologic RLock", peer("aiologic", "RLock", with_statement), 0.1)),
+             Contestant("aiologic RLock", peer("aiologic", "RLock", with_statement), 0.1), goal=1 / 0.6),
         pair("with semaphore", 300_000, "Semaphore", with_statement,
-             Contestant("aiologic Semaphore", peer("aiologic", "Semaphore", with_statement), 0.2), share=0.1),
+             Contestant("aiologic Semaphore", peer("aiologic", "Semaphore", with_statement), 0.2), share=0.1, goal=5),
         pair("contended lock, 8 threads", 200_000, "Lock", contended),
         pair("condition ping-pong", 10_000, "Condition", condition_ping_pong,
-             Contestant("aiologic Condition", peer("aiologic", "Condition", condition_ping_pong))),
+             Contestant("aiologic Condition", peer("aiologic", "Condition", condition_ping_pong)),
+             Contestant("two bare locks in turns", two_locks, limit=True), goal=1 / 0.7),
         Row("event ping-pong", 10_000, [
             Contestant("treadle Event", event_ping_pong(threading.Event)),
             Contestant("threading Event", event_ping_pong(stdlib.Event)),
-        ]),
-        queues("queue put + get", 200_000, "Queue", put_get, 0.1),
-        queues("queue 4 producers, 4 consumers", 100_000, "Queue", four_by_four, 0.2),
-        queues("simple queue put + get", 300_000, "SimpleQueue", put_get, 1),
-        queues("simple queue 4 x 4", 100_000, "SimpleQueue", four_by_four, 1),
+            Contestant("two bare locks in turns", two_locks, limit=True),
+        ], {"threading Event": 1 / 0.7}),
+        queues("queue put + get", 200_000, "Queue", put_get, 0.1, 8),
+        queues("queue 4 producers, 4 consumers", 100_000, "Queue", four_by_four, 0.2, 3),
+        queues("simple queue put + get", 300_000, "SimpleQueue", put_get, 1, 1),
+        queues("simple queue 4 x 4", 100_000, "SimpleQueue", four_by_four, 1, 1),
     ]  # fmt: skip
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from treadle.queues.shared import Queue, SimpleQueue
 
-from .harness import Contestant, Row, Work
+from ..harness import Contestant, Row, Work
+from ..zmq_queue import ZmqQueue
 
 # "fork", so that starting the processes costs every contestant the same, and little.
 FORK = multiprocessing.get_context("fork")
@@ -92,6 +93,30 @@ def ping_pong(make: Make) -> Callable[[ExitStack], Work]:
     return open_it
 
 
+def answered(make: Make) -> Callable[[ExitStack], Work]:
+    """The same, where the other process stays from round to round."""
+
+    def open_it(stack: ExitStack) -> Work:
+        there, back = make(), make()
+
+        def answer() -> None:
+            while (item := there.get()) is not None:
+                back.put(item)
+
+        (process,) = processes(answer)
+        stack.callback(process.join)
+        stack.callback(there.put, None)
+
+        def work(count: int) -> None:
+            for _ in range(count):
+                there.put(SMALL)
+                back.get()
+
+        return work
+
+    return open_it
+
+
 def pipe_ping_pong(stack: ExitStack) -> Work:
     """The same with two pipes, and nothing but pickling."""
 
@@ -162,29 +187,39 @@ def memcpy(stack: ExitStack) -> Work:
 def rows() -> list[Row]:
     """The rows of the issue that asked for this part."""
 
-    def row(title: str, count: int, shape: Callable[[Make], Callable[[ExitStack], Work]], share: float) -> Row:
+    def row(
+        title: str,
+        count: int,
+        shape: Callable[[Make], Callable[[ExitStack], Work]],
+        share: float,
+        goal: float,
+        fifo: float = 1,
+    ) -> Row:
         return Row(title, count, [
             Contestant("treadle Queue", shape(Queue)),
             Contestant("treadle SimpleQueue", shape(SimpleQueue)),
             Contestant("multiprocessing Queue", shape(FORK.Queue), share),
             Contestant("multiprocessing SimpleQueue", shape(FORK.SimpleQueue), share),
             Contestant("faster-fifo", shape(faster_fifo)),
-        ])  # fmt: skip
+            Contestant("billiard Queue", shape(lambda: import_module("billiard").Queue()), share),
+        ], {"multiprocessing Queue": goal, "faster-fifo": fifo})  # fmt: skip
 
     return [
-        row("process queue, 1 producer, 1 consumer, small dicts", 100_000, stream(SMALL, 1, 1), 0.3),
-        row("process queue, 4 x 4, small dicts", 100_000, stream(SMALL, 4, 4), 0.3),
-        row("process queue, 1 x 1, bytes of 1 MB", 500, stream(MEGABYTE, 1, 1), 0.5),
+        row("process queue, 1 producer, 1 consumer, small dicts", 100_000, stream(SMALL, 1, 1), 0.3, 6, 2),
+        row("process queue, 4 x 4, small dicts", 100_000, stream(SMALL, 4, 4), 0.3, 4),
+        row("process queue, 1 x 1, bytes of 1 MB", 500, stream(MEGABYTE, 1, 1), 0.5, 3),
         Row("round trip of two processes", 10_000, [
             Contestant("treadle Queue", ping_pong(Queue)),
-            Contestant("bare pipes and pickle", pipe_ping_pong),
+            Contestant("bare pipes and pickle", pipe_ping_pong, limit=True),
             Contestant("multiprocessing Queue", ping_pong(FORK.Queue), 0.3),
             Contestant("multiprocessing SimpleQueue", ping_pong(FORK.SimpleQueue)),
             Contestant("faster-fifo", ping_pong(faster_fifo)),
-        ]),
+            Contestant("billiard Queue", ping_pong(lambda: import_module("billiard").Queue()), 0.3),
+            Contestant("pyzmq PUSH, PULL", answered(ZmqQueue), 0.3),
+        ], {"bare pipes and pickle": 1 / 1.3}),
         Row("process queue, numpy arrays of 100 MB", 10, [
             Contestant("treadle Queue", arrays(Queue)),
-            Contestant("one memcpy", memcpy),
+            Contestant("one memcpy", memcpy, limit=True),
             Contestant("multiprocessing Queue", arrays(FORK.Queue), 0.2),
-        ]),
+        ], {"one memcpy": 0.5}),
     ]  # fmt: skip

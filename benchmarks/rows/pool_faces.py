@@ -11,7 +11,7 @@ from typing import Any
 from treadle import multiprocessing as ours
 from treadle.multiprocessing import pool as our_pool
 
-from .harness import Contestant, Row, Work
+from ..harness import Contestant, Row, Work
 
 WORKERS = 2
 CHUNKS = (None, 1_000, 10_000, 50_000)  # the standard library's best depends on the machine

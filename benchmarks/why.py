@@ -1,0 +1,58 @@
+"""What is known about the rows in which treadle is behind; the report says it only where it is."""
+
+from __future__ import annotations
+
+WHY = {
+    "processes: map over ints, no chunk size asked of the user": (
+        "`Pool.map` is eager: it hands over whole chunks and keeps nothing of an item. Here each item keeps its "
+        "index, so that blame, retries and order are its own, and results come lazily, in bounded memory."
+    ),
+    "processes: map over a million ints": (
+        "`Pool.map` hands over whole chunks and keeps nothing of an item. Here each item keeps its index, so that "
+        "blame, retries and order are its own, and results come lazily, in bounded memory; the eager "
+        "`treadle.multiprocessing.Pool.map` stands beside it."
+    ),
+    "processes: submit all, then every result": (
+        "What is left is the interpreter's own work for each call: a call of `submit`, a future, a pickle, a call "
+        "of `result`, and the function itself in the worker."
+    ),
+    "processes: a program's first result, imports included": (
+        "The import of `treadle.Pool` takes about twice as long as that of `multiprocessing.pool` (it loads "
+        "`concurrent.futures`, `inspect`, `logging` and its own modules). A pool that forks has workers that have "
+        "loaded everything already, with the program's locks as they stood, which deadlocks where threads hold "
+        "some."
+    ),
+    "processes: a program's first result, from the end of its imports": (
+        "The nursery, from which workers are forked, is a process that starts anew and loads treadle, as the fork "
+        "server loads its own."
+    ),
+    "memory of a pool of 4, for each worker (PSS)": (
+        "A worker that is forked from the program shares the program's pages; here workers come from a small "
+        "process of their own, so that no lock of another thread is ever copied, and its memory counts too."
+    ),
+    "simple queue put + get": ("Both are C, and two calls of the interpreter; there is nothing left to leave out."),
+    "simple queue 4 x 4": ("Both are C; what one sees is where the interpreter happens to switch threads."),
+    "condition ping-pong": (
+        "A turn is two futex calls and two switches of the kernel, as for the two bare locks beside it: the rest "
+        "is a small part."
+    ),
+    "event ping-pong": (
+        "A turn is two futex calls and two switches of the kernel, as for the two bare locks beside it."
+    ),
+    "round trip of two processes": ("Two switches of the kernel, as for the bare pipes beside it."),
+    "2,000 HTTP requests, 10 ms each, 32 at a time": (
+        "`treadle.map` was not told that this waits: it runs the first calls in processes to measure them, and "
+        "starting these is what it takes longer; `treadle.Pool, threads` was told."
+    ),
+    "hash a directory: 1,000 files of 128 KB": (
+        "`treadle.map` was not told anything, and the whole job is a few tenths of a second: starting processes to"
+        " measure the first calls is a part of that. Hashing lets go of the interpreter lock, so threads do as "
+        "well, and start at once."
+    ),
+    "numpy: all rows of a shared array of 200 MB": (
+        "The copy into shared memory counts, and each worker loads numpy anew; a fork copies nothing and has numpy"
+        " already, as long as the array was there before the pool."
+    ),
+    "trace: tasks that compute for 1 ms, 2 processes": ("The writing of the file at the end counts."),
+    "trace: tasks that sleep for 1 ms, 2 threads": ("The writing of the file at the end counts."),
+}
