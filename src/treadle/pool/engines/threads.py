@@ -21,7 +21,6 @@ from ..task import RAISED, RETURNED, Call, Task
 from .base import Listener, Look, Memo
 from .patience import Patience
 
-
 HURRY_SECONDS = 6.0  # for an initializer to return, once nobody needs its worker any more; as long as processes get
 
 
