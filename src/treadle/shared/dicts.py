@@ -47,8 +47,7 @@ class DictProxy(Mapping):
         found = self._get(key)
         return found[0] if found else default
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._set(key, value)
+    __setitem__ = Mapping._set  # itself: a call in between costs as much as a lock
 
     def __delitem__(self, key: Any) -> None:
         self._delete(key)
