@@ -24,9 +24,10 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Every row on every Python that is present (BENCH_PYTHONS="..." says which, besides this one), then RESULTS.md and its
-# pictures.  `make bench QUICK=1`: a fifth of it, on this Python only, in build/bench.  RUN="taskset -c 0" goes before each row.
-bench: $(VENV)/.installed-bench
+# Every row on every Python that is present (BENCH_PYTHONS="..." says which, besides this one), in environments of their own
+# below build/bench; then benchmarks/RESULTS.md and its pictures.  `make bench QUICK=1`: a fifth of it, on this Python only,
+# with its report in build/bench.  RUN="taskset -c 0" goes before each row.
+bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.runner $(if $(QUICK),--quick) --prefix "$(RUN)"
 
 # An sdist, and of it a wheel for each of WHEEL_PYTHONS that installs without a compiler, in dist.
@@ -71,10 +72,6 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py $(wildcard src/tr
 
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	@$(BIN)/pip install -q -e '.[dev]'
-	@touch $@
-
-$(VENV)/.installed-bench: $(VENV)/.installed pyproject.toml
-	@$(BIN)/pip install -q -e '.[bench]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed pyproject.toml

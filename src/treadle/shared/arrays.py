@@ -38,7 +38,7 @@ class SharedArray(np.ndarray):  # type: ignore[misc, type-arg, unused-ignore]
         """Where it begins in the shared memory; None if it isn't there."""
         if self._segment is None:
             return None
-        whole = np.frombuffer(self._segment, np.uint8)
+        whole = np.frombuffer(memoryview(self._segment), np.uint8)
         offset = _address(self) - _address(whole)
         reach = [(length - 1) * stride for length, stride in zip(self.shape, self.strides, strict=True)]
         low = offset + sum(step for step in reach if step < 0)
