@@ -10,9 +10,8 @@ from __future__ import annotations
 import signal
 import sys
 from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass, field
 from pickle import PicklingError, UnpicklingError
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = [
     "TreadleError", "TaskFailure", "RemoteTraceback", "failure",
@@ -28,7 +27,6 @@ class TreadleError(Exception):
     """The base of every exception that treadle itself raises."""
 
 
-@dataclass(frozen=True, slots=True)
 class TaskFailure:
     """Where and on what a task failed.  It is the attribute ``task`` of the exception.
 
@@ -36,11 +34,45 @@ class TaskFailure:
     `index` is its place in the input (None outside `map`).  `pid` is the worker process (None if it never ran).
     """
 
-    item: Any = None
-    index: int | None = None
-    attempts: int = 1
-    pid: int | None = None
-    traceback: str = field(default="", repr=False)
+    __slots__ = ("item", "index", "attempts", "pid", "traceback")
+    __match_args__ = ("item", "index", "attempts", "pid", "traceback")
+
+    item: Any
+    index: int | None
+    attempts: int
+    pid: int | None
+    traceback: str
+
+    # By hand: importing `dataclasses` would take a program that starts as long as all of this package.
+    def __init__(
+        self, item: Any = None, index: int | None = None, attempts: int = 1, pid: int | None = None, traceback: str = ""
+    ) -> None:
+        put = object.__setattr__
+        put(self, "item", item)
+        put(self, "index", index)
+        put(self, "attempts", attempts)
+        put(self, "pid", pid)
+        put(self, "traceback", traceback)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a TaskFailure says what was, and does not change: {name}")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def _values(self) -> tuple[Any, ...]:
+        return self.item, self.index, self.attempts, self.pid, self.traceback
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, TaskFailure) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TaskFailure, self._values()
+
+    def __repr__(self) -> str:  # without the traceback
+        return f"TaskFailure(item={self.item!r}, index={self.index}, attempts={self.attempts}, pid={self.pid})"
 
     def note(self) -> str:
         """One line for the end of a traceback."""

@@ -6,9 +6,6 @@ environment variable and in a pickle.  This module imports nothing of treadle: i
 
 from __future__ import annotations
 
-import importlib
-import json
-
 __all__ = ["add", "as_code", "as_text", "take"]
 
 _steps: dict[str, str] = {}  # "module:function" -> its argument as JSON, in the order in which they are taken
@@ -16,11 +13,17 @@ _steps: dict[str, str] = {}  # "module:function" -> its argument as JSON, in the
 
 def add(function: str, argument: object) -> None:
     """From now on new processes call that function ("module:name") with the argument; the last argument counts."""
+    import json  # here and below: most programs have no steps, and shall not wait for it
+
     _steps[function] = json.dumps(argument)
 
 
 def as_text() -> str:
     """All steps, for `take`."""
+    if not _steps:
+        return "{}"
+    import json
+
     return json.dumps(_steps)
 
 
@@ -31,6 +34,9 @@ def as_code() -> str:
 
 def take(text: str) -> None:
     """In a new process: do what its parent has said, and have its own children do it."""
+    import importlib
+    import json
+
     for function, argument in json.loads(text).items():
         _steps[function] = argument
         module, _, name = function.partition(":")

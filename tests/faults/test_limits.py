@@ -11,7 +11,7 @@ ENGINES = ("threads", "processes", "auto")
 
 FEW_DESCRIPTORS = """
 import os, resource, treadle
-treadle.Pool  # imported, before nothing can be
+treadle.Pool(1, "threads").shutdown()  # what it needs is imported, before nothing can be
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
 {before}
 held = []
@@ -81,7 +81,7 @@ def test_descriptors_run_out_while_it_works(tmp_path: Path) -> None:
 
 FORK_FAILS = """
 import errno, os, treadle
-treadle.Pool
+treadle.Pool(1, "threads").shutdown()  # what it needs is imported, before nothing can be
 {patch}
 with treadle.Pool(2, engine="processes", start_method={method!r}) as pool:
     error = pool.submit(abs, -1).exception(20)
@@ -104,10 +104,7 @@ with treadle.Pool(2, engine="processes", start_method={method!r}) as pool:
         ("fork", "def fork(): raise OSError(errno.EAGAIN, 'no more processes')\nos.fork = fork", "no more processes"),
         (
             "forkserver",
-            (
-                "import subprocess\ndef popen(*a, **k): raise OSError(errno.EAGAIN, 'no more processes')\n"
-                "import treadle.pool.launch.client as c; c.subprocess.Popen = popen"
-            ),
+            ("def spawn(*a, **k): raise OSError(errno.EAGAIN, 'no more processes')\nos.posix_spawn = spawn"),
             "no more processes",
         ),
         ("forkserver", "import sys; sys.executable = '/no/such/python'", "/no/such/python"),

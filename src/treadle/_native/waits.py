@@ -6,10 +6,8 @@ import os
 import re
 import threading
 import time
-from dataclasses import dataclass
 from os import getpid
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from treadle._native import _core, board_path
 
@@ -18,8 +16,7 @@ ASK_SECONDS = 0.05  # that long at most the waiting threads are given to write d
 __all__ = ["Wait", "board_of", "records", "threads", "wait_of", "waits"]
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """A thread, and what it waits for (kind is ``""`` if it doesn't wait).
 
     `what` and `stack` are written by the thread itself when it is asked; they are empty if it could not in time.
@@ -128,13 +125,13 @@ def _plain(kind: str) -> str:
 def board_of(pid: int) -> str:
     """The path under which process `pid` has its board; ProcessLookupError if it has none or can't be looked at."""
     try:
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
+        for fd in os.listdir(f"/proc/{pid}/fd"):
             try:
-                target = str(entry.readlink())
+                target = os.readlink(f"/proc/{pid}/fd/{fd}")  # noqa: PTH115 - pathlib takes long to import
             except OSError:
                 continue
             if target.startswith("/memfd:treadle-board"):
-                return board_path(pid, int(entry.name))
+                return board_path(pid, int(fd))
     except OSError:
         pass
     raise ProcessLookupError(f"process {pid} is not running treadle, is gone, or belongs to another user")

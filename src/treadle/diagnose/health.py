@@ -116,14 +116,14 @@ def cgroup_limits(root: Path = Path("/")) -> dict[str, Any]:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             found["version"] = found["version"] or 2
-            for folder in cgroup_folders(base, path):
+            for folder in map(Path, cgroup_folders(base, path)):
                 _least(found, "memory", _number(_read(folder / "memory.max")))
                 _least(found, "pids", _number(_read(folder / "pids.max")))
                 if found["memory_used"] is None:
                     found["memory_used"] = _number(_read(folder / "memory.current"))
         else:
             for controller in controllers.split(","):
-                for folder in cgroup_folders(base / controller, path):
+                for folder in map(Path, cgroup_folders(base / controller, path)):
                     if controller == "memory":
                         _least(found, "memory", _number(_read(folder / "memory.limit_in_bytes")))
                         found["memory_used"] = _number(_read(folder / "memory.usage_in_bytes")) or found["memory_used"]

@@ -27,7 +27,7 @@ from typing import Any, Self
 
 from treadle.errors import RemoteTraceback
 
-from ..pool import birth, main_module, payloads
+from ..pool import birth, main_module, opening, payloads
 from ..pool import pool as engine
 from ..pool.bulk import Bulk
 from ..pool.chunks import Many
@@ -324,7 +324,7 @@ class ProcessPool(engine.Pool):
         kind = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}[method]
         facts = birth.Facts(kind, bytes(process.current_process().authkey), plan)
         options = pool_options(birth.Birth(facts, name, blob, token), (), maxtasks)
-        self._driver = engine.open_driver(workers, "processes", method, True, options._replace(dumps=dumps))
+        self._driver = opening.open_driver(workers, "processes", method, True, options._replace(dumps=dumps))
         if token is not None:
             weakref.finalize(self._driver, birth.inherited.pop, token, None)
 

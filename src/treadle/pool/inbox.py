@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
 from typing import Any
 
 from .._native import _core
@@ -14,15 +13,30 @@ from .task import CANCELLED, Task
 NOTHING = object()  # what `Inbox.next_value` gives when there is no plain value to be had at once
 
 
-@dataclass(slots=True)
 class Outcome:
     """How one item ended: its `value` if `ok`, else its `error`."""
 
-    index: int
-    item: Any
-    ok: bool
-    value: Any
-    error: BaseException | None
+    __slots__ = ("index", "item", "ok", "value", "error")
+    __match_args__ = ("index", "item", "ok", "value", "error")
+
+    def __init__(self, index: int, item: Any, ok: bool, value: Any, error: BaseException | None) -> None:
+        self.index = index
+        self.item = item
+        self.ok = ok
+        self.value = value
+        self.error = error
+
+    def _values(self) -> tuple[Any, ...]:
+        return self.index, self.item, self.ok, self.value, self.error
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, Outcome) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in zip(self.__slots__, self._values(), strict=True))
+        return f"Outcome({values})"
 
 
 # An inbox: see `_native/inbox_object.c`, where also stands how far a map runs ahead of its reader.

@@ -19,8 +19,8 @@ import cloudpickle
 
 from treadle import displaced
 
+from .by_value import REDUCERS
 from .main_module import MAIN_NAMES, Plan, StandIn, find, main_globals
-from .payloads import REDUCERS
 
 __all__ = ["Inherited", "PoolPickler", "Pickler", "dumps", "dumps_for_parent", "dumps_for_worker", "things_of_main"]
 

@@ -8,18 +8,13 @@ Most of what people send is small and plain: the core's codec does that in a fra
 
 from __future__ import annotations
 
-import io
+import os
 import pickle
 import sys
 import threading
-import uuid
-from collections import ChainMap
 from collections.abc import Callable
 from contextvars import Context, ContextVar
-from types import CodeType
-from typing import Any, ClassVar, overload
-
-import cloudpickle
+from typing import Any, overload
 
 from .._native import _core
 from ..errors import TaskNotPicklable, shorten
@@ -29,8 +24,11 @@ PROTOCOL = 5
 
 _MAIN = b"_main__"  # the end of "__main__", and of "__mp_main__", its name in a child of multiprocessing
 
-# The modules that the program wants pickled by value.  cloudpickle's public function copies the set at each call.
-_by_value_modules: set[str] = cloudpickle.cloudpickle._PICKLE_BY_VALUE_MODULES
+
+def _by_value_modules() -> Any:
+    """The modules that the program wants pickled by value.  cloudpickle's public function copies the set each time."""
+    module = sys.modules.get("cloudpickle.cloudpickle")
+    return getattr(module, "_PICKLE_BY_VALUE_MODULES", None)
 
 
 def _pack(value: Any) -> bytes:
@@ -40,7 +38,7 @@ def _pack(value: Any) -> bytes:
     except Exception:
         return _by_value(value)
     # A reference to a module contains its name.  A false alarm only costs time.
-    if _MAIN in data or _by_value_modules:
+    if _MAIN in data or _by_value_modules():
         return _by_value(value)
     return data
 
@@ -71,7 +69,7 @@ def _pack_apart(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
         data = pickle.dumps(value, PROTOCOL, buffer_callback=keep)
     except Exception:
         data = b""
-    if not data or _MAIN in data or _by_value_modules:
+    if not data or _MAIN in data or _by_value_modules():
         buffers.clear()
         data = _by_value(value, keep)
     return data, buffers
@@ -104,12 +102,9 @@ def _by_value(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = N
 
 def by_value(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
     """Pickle things of the main module with all that they are made of; without the buffers that are not to be kept."""
-    main = sys.modules.get("__mp_main__")
-    if main is not None and main.__name__ not in cloudpickle.list_registry_pickle_by_value():
-        cloudpickle.register_pickle_by_value(main)  # a child of multiprocessing: its __main__ under another name
-    with io.BytesIO() as file:
-        _Pickler(file, PROTOCOL, buffer_callback=keep).dump(value)
-        return file.getvalue()
+    from .by_value import dumps  # it takes long to import, and some programs never need it
+
+    return dumps(value, keep)
 
 
 # Where a context variable is found by whoever loads it, if it has a home in a module: what `__reduce__` would return.
@@ -125,28 +120,6 @@ def reduce_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
     return variable_of_token, (token_of(variable), variable.name, *_default(variable))
 
 
-def reduce_code(code: CodeType) -> tuple[Any, ...]:
-    """How code travels: with the name of its file, which some versions of cloudpickle replace by a word.
-
-    Tracebacks and the places that `treadle why` shows name the file; that pickles are the same wherever a file lies,
-    for which those versions do it, matters to nobody here."""
-    make, values = _reduce_code(code)[:2]
-    return make, tuple(code.co_filename if value == _NO_FILE else value for value in values)
-
-
-_reduce_code: Callable[[CodeType], tuple[Any, ...]] = cloudpickle.Pickler.dispatch_table[CodeType]
-_NO_FILE = "<dynamic-code>"
-
-# What both picklers by value do in another way than cloudpickle: a function may refer to context variables.
-REDUCERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {ContextVar: reduce_variable, CodeType: reduce_code}
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, with `REDUCERS`."""
-
-    dispatch_table: ClassVar[Any] = ChainMap(REDUCERS, cloudpickle.Pickler.dispatch_table)
-
-
 # Kinds of values that can't change.
 PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 
@@ -160,7 +133,7 @@ def token_of(variable: ContextVar[Any]) -> str:
     """A name for a context variable that has no home in a module."""
     token = _tokens.get(variable)
     if token is None:
-        token = _tokens.setdefault(variable, uuid.uuid4().hex)
+        token = _tokens.setdefault(variable, os.urandom(16).hex())
         _variables[token] = variable
     return token
 

@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 import concurrent.futures
-import itertools
 import os
 from collections.abc import AsyncIterable, Callable, Iterable
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .._native import _core
 from ..errors import TaskNotPicklable
-from . import catalog, registry, stats, warm
-from .decision import Decision
-from .driver import Driver
-from .engines.auto import AutoEngine
-from .engines.base import Engine
-from .engines.processes import ProcessEngine
-from .engines.threads import ThreadEngine, refuse_in_threads
+from . import catalog, registry
+from .cpus import interpreter_lock
 from .failures import describe_task
 from .feeder import MapOptions, OnError
 from .future import Future
+from .launch import client
 from .launch.base import START_METHODS
-from .maps import MapIterator
 from .options import (
     DEFAULT,
-    PLAIN,
     START_SECONDS,
-    PoolOptions,
     RetryOn,
     TaskOptions,
     pool_options,
     task_options,
 )
-from .reactor import Reactor
-from .streams import StreamIterator
 from .task import Call, Task
 
-if TYPE_CHECKING:  # asyncio takes as long to import as the rest of a pool: only who uses it shall wait for it
+# What is imported here a program waits for before its first pool can ask for processes.  So it is little: the machinery
+# is loaded while the nursery starts, and asyncio, which takes as long as all of it, only for who uses it.
+if TYPE_CHECKING:
     import asyncio
 
     from ..recording import Recorder
+    from . import stats
     from .amaps import AsyncMapIterator
+    from .decision import Decision
+    from .driver import Driver
     from .engines.guest import Engine as PublicEngine
+    from .maps import MapIterator
+    from .opening import Owned
 
 EngineName = Literal["auto", "threads", "processes", "interpreters", "inline", "dask", "ray"]
 StartMethod = Literal["forkserver", "spawn", "fork"]
@@ -51,8 +48,6 @@ ON_ERROR = ("raise", "return", "skip")
 TASK_OPTIONS = ("timeout", "retries", "backoff", "retry_on", "priority", "memory_limit")
 # What a task may need beside a worker, on engines that give that out.
 RESOURCES = ("num_cpus", "num_gpus", "memory")
-
-_names = itertools.count(1)
 
 
 class Pool(concurrent.futures.Executor):
@@ -109,9 +104,10 @@ class Pool(concurrent.futures.Executor):
         options = pool_options(
             initializer, initargs, max_tasks_per_worker, max_memory_per_worker, idle_timeout, start_timeout
         )
+        machinery = _machinery(engine, start_method)
         self._recorder = _record(trace)
         try:
-            self._driver = open_driver(workers, engine, start_method, True, options, self._recorder, address)
+            self._driver = machinery.open_driver(workers, engine, start_method, True, options, self._recorder, address)
         except BaseException:
             self._end_trace()
             raise
@@ -193,8 +189,7 @@ class Pool(concurrent.futures.Executor):
         self._accept(task)
         if self._driver.engine.name == "inline":
             options = _one_by_one(options)
-        kind = StreamIterator if stream else MapIterator
-        return kind(lambda: (self, None, self._driver.limit), fn, iterables, options)
+        return _iterator(stream)(lambda: (self, None, self._driver.limit), fn, iterables, options)
 
     def amap(
         self,
@@ -276,16 +271,21 @@ class Pool(concurrent.futures.Executor):
     @property
     def driver(self) -> Driver:
         """The machinery; not part of the public interface."""
-        return self._driver
+        driver: Driver = self._driver
+        return driver
 
     @property
     def decision(self) -> Decision | None:
         """Which engine runs new tasks and why; None while `auto` is still measuring."""
+        from .opening import decision
+
         return decision(self._driver)
 
     def stats(self) -> stats.PoolStats:
         """Workers with pid and running task, and counts of tasks queued, done, failed and cancelled."""
-        return stats.take(self._driver)
+        from .stats import take
+
+        return take(self._driver)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks; finish those that there are, or, with `cancel_futures`, those that have started.
@@ -377,27 +377,6 @@ class PoolWithOptions:
         return {**{name: getattr(options, name) for name in TASK_OPTIONS}, **dict(options.resources)}
 
 
-class _Owned:
-    """The pool of one `treadle.map`: nobody else sees it as long as the map runs."""
-
-    def __init__(self, lease: warm.Lease, recorder: Recorder | None) -> None:
-        self.recorder = recorder
-        self._lease = lease
-        self.driver = lease.driver
-        self._left: tuple[Decision | None, stats.PoolStats] | None = None
-
-    @property
-    def decision(self) -> Decision | None:
-        return self._left[0] if self._left is not None else decision(self.driver)
-
-    def stats(self) -> stats.PoolStats:
-        return self._left[1] if self._left is not None else stats.take(self.driver)
-
-    def leave(self) -> None:
-        self._left = decision(self.driver), stats.take(self.driver)._replace(workers=[])
-        self._lease.give_back()
-
-
 def map(
     fn: Callable[..., Any],
     *iterables: Iterable[Any],
@@ -456,32 +435,51 @@ def map(
     task = task_options(timeout, retries, backoff, retry_on, 0, memory_limit, stream)
     options = check_map(fn, ordered, task, on_error, progress, buffer, prefetch)
     if engine == "threads":
-        refuse_in_threads(task)
+        if task is not DEFAULT:
+            from .engines.threads import refuse_in_threads
+
+            refuse_in_threads(task)
     elif engine != "auto" and task is not DEFAULT:
         catalog.abilities(engine).accept(engine if isinstance(engine, str) else engine.name, task)
     if engine == "inline":
         options = _one_by_one(options)
 
-    def open_owner() -> tuple[_Owned, Callable[[], None], int]:
+    def open_owner() -> tuple[Owned, Callable[[], None], int]:
+        machinery = _machinery(engine, start_method)
         recorder = _record(trace)
         try:
-            leased = warm.lease(
-                (engine if isinstance(engine, str) else None, workers, start_method, address),
-                lambda: open_driver(workers, engine, start_method, False, PLAIN, None, address),
-            )
+            owned: Owned = machinery.lease(workers, engine, start_method, address, recorder)
             if task is not DEFAULT:
-                leased.driver.engine.accept(task)
+                owned.driver.engine.accept(task)
         except BaseException:
             if recorder is not None:
                 recorder.finish()
             raise
-        owned = _Owned(leased, recorder)
-        return owned, owned.leave, leased.driver.limit
+        return owned, owned.leave, owned.driver.limit
 
-    return (StreamIterator if stream else MapIterator)(open_owner, fn, iterables, options)
+    return _iterator(stream)(open_owner, fn, iterables, options)
 
 
 # -- making and checking
+
+
+def _machinery(engine: Any, start_method: Any) -> ModuleType:
+    """What makes drivers.  If it will start processes, their nursery starts while that is loaded."""
+    if start_method != "fork" and (engine == "processes" or (engine == "auto" and interpreter_lock())):
+        client.program.begin()
+    from . import opening
+
+    return opening
+
+
+def _iterator(stream: bool) -> type[MapIterator]:
+    from .maps import MapIterator
+
+    if not stream:
+        return MapIterator
+    from .streams import StreamIterator
+
+    return StreamIterator
 
 
 def _record(trace: str | os.PathLike[str] | None) -> Recorder | None:
@@ -490,57 +488,6 @@ def _record(trace: str | os.PathLike[str] | None) -> Recorder | None:
     from ..recording import Recorder  # most programs never record
 
     return Recorder(trace)
-
-
-def open_driver(
-    workers: int | None,
-    engine: EngineName | str | PublicEngine,
-    start_method: StartMethod | None,
-    finish: bool,
-    options: PoolOptions = PLAIN,
-    recorder: Recorder | None = None,
-    address: Any = None,
-) -> Driver:
-    """A new driver, known to the registry until it has closed; a recorder stops then."""
-
-    def factory(driver: Driver, reactor: Reactor) -> Engine:
-        if engine == "threads":
-            return ThreadEngine(driver, reactor)
-        if engine == "interpreters":
-            from .engines.interpreters import InterpreterEngine
-
-            return InterpreterEngine(driver, reactor)
-        guest = None if engine == "processes" else catalog.make(engine, address)
-        if guest is not None:
-            from .engines.hosting import HostingEngine
-
-            return HostingEngine(driver, reactor, guest, options, workers)
-        if engine == "inline":
-            from .engines.inline import InlineEngine
-
-            return InlineEngine(driver, reactor)
-        if engine == "processes":
-            return ProcessEngine(driver, reactor, start_method or "forkserver", options.dumps)
-        return AutoEngine(driver, reactor, start_method or "forkserver")
-
-    def closed(driver: Driver) -> None:
-        registry.discard(driver)
-        if recorder is not None:
-            recorder.stop()
-
-    driver = Driver(factory, workers, f"treadle-pool-{next(_names)}", closed, options)
-    registry.add(driver, finish)
-    if hasattr(driver.engine, "guest"):  # it has something to close, even if it is never used
-        driver.reactor.start()
-    return driver
-
-
-def decision(driver: Driver) -> Decision | None:
-    """Which engine a driver uses, and why."""
-    engine = driver.engine
-    if isinstance(engine, AutoEngine):
-        return engine.decision
-    return Decision(engine.name, "asked for")
 
 
 def check_pool(workers: Any, engine: Any, start_method: Any, address: Any = None) -> None:

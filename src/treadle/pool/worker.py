@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from .._native import _core
@@ -246,7 +245,7 @@ def _unloadable(error: BaseException) -> bytes:
 def environment(settings: bytes) -> bytes:
     """In the parent: what a worker should find as the parent has it; `settings` are those of `inside`."""
     try:
-        cwd = str(Path.cwd())
+        cwd = os.getcwd()  # noqa: PTH109 - pathlib takes long to import
     except OSError:  # it was removed under our feet; a worker can live without
         cwd = None
     return pickle.dumps((list(sys.path), cwd, dict(os.environ), list(sys.argv), settings))

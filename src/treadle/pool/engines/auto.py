@@ -6,14 +6,13 @@ lock, and because a call that crashes does not take the program with it.  They r
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ..._native import _core
 from ...errors import TaskNotPicklable, describe_exit
-from ..cpus import available_cpus
+from ..cpus import available_cpus, interpreter_lock
 from ..decision import EARLY_SECONDS, PROBES, Decision, Measure
 from ..events import Result
 from ..failures import BadStart, Exit
@@ -49,7 +48,7 @@ class AutoEngine:
         self.probes: int | None = PROBES + available_cpus()
         self._now: Engine = self._processes
         self._started = False  # was any worker?
-        if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        if not interpreter_lock():
             self.decision = Decision("threads", "this Python has no global interpreter lock")
             self._now, self.probes = self._threads, None
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 
@@ -53,6 +52,8 @@ def _tell_loaded(threads: int) -> None:
             paths = {line.split(None, 5)[5].strip() for line in file if _LIBRARY.search(line)}
     except OSError:
         return
+    if paths:
+        import ctypes  # most programs have none of them, and shall not wait for it
     for path in paths:
         with contextlib.suppress(OSError):
             library = ctypes.CDLL(path, os.RTLD_NOLOAD | os.RTLD_NOW)

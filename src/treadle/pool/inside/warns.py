@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import warnings
 from typing import Any, TextIO
 
+from ..functions import importable_module
 from ..payloads import dumps, loads
 from ..reports import WARNING, Sender
 
@@ -17,10 +19,15 @@ def settings() -> list[bytes]:
     found = []
     for entry in list(warnings.filters):
         try:
-            found.append(dumps(tuple(entry)))
+            found.append(pickle.dumps(tuple(entry)) if _by_name(entry[2]) else dumps(tuple(entry)))
         except Exception:
             continue
     return found
+
+
+def _by_name(category: object) -> bool:
+    """Is it found by its name everywhere?  `dumps` would suspect a filter that names the main module in its pattern."""
+    return isinstance(category, type) and importable_module(category.__module__)
 
 
 def arrive(values: list[bytes], sender: Sender) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 from collections.abc import Iterable
 
-PR_SET_PDEATHSIG = 1
-PR_SET_NAME = 15
+from ..._native import _core
 
 
 def arrange(parent: int) -> None:
@@ -20,9 +18,9 @@ def arrange(parent: int) -> None:
     it reaches a worker that is stuck in C code too.
     """
     os.setpgid(0, 0)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(PR_SET_NAME, b"treadle-worker", 0, 0, 0)
+    _core.die_with_parent()
+    with contextlib.suppress(OSError), open("/proc/self/comm", "wb") as name:
+        name.write(b"treadle-worker")
     if os.getppid() != parent:  # it died before the kernel was told to tell us
         os._exit(0)
 
@@ -44,6 +42,14 @@ def close_others(keep: Iterable[int]) -> None:
         if fd not in wanted:
             with contextlib.suppress(OSError):  # the one that listed the folder is closed by now
                 os.close(fd)
+
+
+def close_inherited(keep: int) -> None:
+    """In a new program: close what its parent had open for others; what is opened here is never inheritable."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if int(name) > 2 and int(name) != keep and os.get_inheritable(int(name)):
+                os.close(int(name))
 
 
 def exit_code(status: int) -> int:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
-import socket
-import subprocess
 import sys
 import threading
-from pathlib import Path
 
 from ... import first_steps
 from ..reactor import Reactor
+from . import packets
 from .base import Gone, Started
-from .nursery import FDS, MESSAGE, interpreter
+from .nursery import interpreter
 
 SIGKILLED = -9
 
@@ -24,26 +21,36 @@ class _Program:
     """The nursery process of this program: started when first needed, again if somebody killed it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._lock = threading.Lock()  # guards: _pid, _control
+        self._pid: int | None = None  # Invariant: of a child that nobody has waited for
+        self._control: packets.Socket | None = None
 
     @property
     def pid(self) -> int | None:
         """Its pid, or None while there is none."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        with self._lock:
+            return self._pid if self._lives() else None
 
-    def connect(self) -> socket.socket:
+    def begin(self) -> None:
+        """There will be a pool soon: start it, if there is none.  What goes wrong, `connect` will say."""
+        if self._lock.acquire(blocking=False):  # else somebody is at it, perhaps below a signal handler
+            try:
+                with contextlib.suppress(Exception):
+                    if not self._lives():
+                        self._start()
+            finally:
+                self._lock.release()
+
+    def connect(self) -> packets.Socket:
         """A new pool's socket to the nursery."""
         with self._lock:
             for attempt in (1, 2):
-                if self._process is None or self._process.poll() is not None:
+                if not self._lives():
                     self._start()
                 assert self._control is not None
-                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                ours, theirs = packets.pair()
                 try:
-                    socket.send_fds(self._control, [b'{"pool": true}'], [theirs.fileno()])
+                    packets.send(self._control, {"pool": True}, [theirs.fileno()])
                     return ours
                 except OSError:
                     ours.close()
@@ -54,35 +61,53 @@ class _Program:
                     theirs.close()
         raise AssertionError("not reached")
 
+    def _lives(self) -> bool:
+        if self._pid is None:
+            return False
+        try:
+            ended, _ = os.waitpid(self._pid, os.WNOHANG)
+        except ChildProcessError:  # somebody else in this program waits for every child there is
+            ended = self._pid
+        if ended:
+            self._pid = None
+        return not ended
+
     def _start(self) -> None:
         self._drop()
         if not sys.executable:
             raise OSError("this Python does not know its own executable; use start_method='fork'")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        ours, theirs = packets.pair()
+        try:
+            target = 3 if theirs.fileno() != 3 else 4  # there it is not closed on exec
             # No name of ours in its main module: in workers that is where the program's functions have their globals.
-            code = first_steps.as_code() + "__import__('treadle.pool.launch.nursery', None, None, ['main'])"
-            code += f".main({theirs.fileno()}, {os.getpid()})"
-            try:
-                self._process = subprocess.Popen(
-                    interpreter(code),
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    cwd=_usable_folder(),
-                    process_group=0,
-                )
-            except BaseException:
-                ours.close()
-                raise
+            code = _leave_folder() + first_steps.as_code()
+            code += "__import__('treadle.pool.launch.nursery', None, None, ['main'])"
+            code += f".main({target}, {os.getpid()})"
+            self._pid = os.posix_spawn(
+                sys.executable,
+                interpreter(code),
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), target),
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                ],
+                setpgroup=0,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self._control = ours
 
     def _drop(self) -> None:
         if self._control is not None:
             self._control.close()
             self._control = None
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
+        if self._pid is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+            self._pid = None
 
     def stop(self) -> None:
         """End it, with every worker that is still there.  The next pool starts a new one."""
@@ -92,12 +117,10 @@ class _Program:
     def after_fork(self) -> None:
         """In a forked child: it is the parent's, not ours."""
         self._lock = threading.Lock()
+        self._pid = None
         if self._control is not None:
             self._control.close()
             self._control = None
-        if self._process is not None:
-            self._process.returncode = 0  # it is not our child: nothing to wait for, nothing to warn of
-            self._process = None
 
 
 program = _Program()
@@ -114,13 +137,12 @@ class NurseryLauncher:
         self._started = started
         self._gone = gone
         self._lock = threading.Lock()  # guards: _socket, _alive
-        self._socket: socket.socket | None = None
+        self._socket: packets.Socket | None = None
         # Launched, and not reported as gone.
         self._alive: set[int] = set()
         self._closed = False
 
     def launch(self, worker: int, fds: tuple[int, ...]) -> None:
-        message = json.dumps({"start": worker, "method": self._method}).encode()
         streams = (_usable(1), _usable(2))
         try:
             with self._lock:
@@ -132,7 +154,7 @@ class NurseryLauncher:
                 self._alive.add(worker)
                 # If the nursery has just been killed, the reactor sees its end, and reports this worker with it.
                 with contextlib.suppress(OSError):
-                    socket.send_fds(self._socket, [message], [*fds, *streams])
+                    packets.send(self._socket, {"start": worker, "method": self._method}, [*fds, *streams])
         finally:
             for fd in streams:
                 os.close(fd)
@@ -142,15 +164,12 @@ class NurseryLauncher:
         if sock is None:
             return
         try:
-            data, fds, _, _ = socket.recv_fds(sock, MESSAGE, FDS, socket.MSG_DONTWAIT)
+            message, fds = packets.receive(sock, packets.MSG_DONTWAIT)
         except BlockingIOError:
             return
-        except OSError:
-            data, fds = b"", []
-        if not data:
+        if message is None:
             self._lost()
             return
-        message = json.loads(data)
         if "started" in message:
             self._started(message["started"], message["pid"], fds[0] if fds else -1)
             return
@@ -184,13 +203,13 @@ class NurseryLauncher:
             self._socket = None
 
 
-def _usable_folder() -> str | None:
-    """Where a new Python may start: here (None), unless this folder was removed, which it does not survive."""
+def _leave_folder() -> str:
+    """Python code for a new Python's start: a folder that was removed, it can't import anything in."""
     try:
-        Path.cwd()
+        os.getcwd()  # noqa: PTH109 - pathlib takes long to import
     except OSError:
-        return "/"
-    return None
+        return "__import__('os').chdir('/'); "
+    return ""
 
 
 def _usable(fd: int) -> int:

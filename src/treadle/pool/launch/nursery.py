@@ -4,7 +4,7 @@ It is started once by a program's first pool, before it has loaded anything but 
 quick, small and free of other threads' locks.  Each pool has a socket to it.  When a pool's socket closes, its workers
 are killed; when the program is gone, however it went, all workers are, and then the nursery leaves too.
 
-One message is one packet: JSON, with descriptors attached.
+The messages (`packets.py`):
 
     pool -> nursery   {"start": worker, "method": "forkserver" | "spawn"}  + lane, event, store, stdout, stderr
     nursery -> pool   {"started": worker, "pid": pid} + pidfd
@@ -15,20 +15,20 @@ One message is one packet: JSON, with descriptors attached.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
-import socket
 import sys
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
 
 from ... import first_steps
 from ..._native import _core
-from . import child
+from . import child, packets
+from .packets import Message, Socket
 
-MESSAGE = 1 << 12  # bytes; every message is much shorter
-FDS = 16
+# What many workers need beside `worker`.  It is loaded where nothing else is to be done: no worker waits for it.
+PRELOAD = ("cloudpickle", "treadle.pool.by_value")
 
 
 class Worker(NamedTuple):
@@ -41,9 +41,9 @@ class Worker(NamedTuple):
 class Nursery:
     """The loop of the nursery process."""
 
-    def __init__(self, control: socket.socket, parent: int) -> None:
+    def __init__(self, control: Socket, parent: int) -> None:
         self._control = control
-        self._pools: dict[int, socket.socket] = {}
+        self._pools: dict[int, Socket] = {}
         self._workers: dict[int, Worker] = {}  # by pidfd
         self._epoll = select.epoll()
         self._epoll.register(control.fileno(), select.EPOLLIN)
@@ -55,8 +55,13 @@ class Nursery:
 
     def serve(self) -> None:
         """Until the program is gone."""
+        todo = list(PRELOAD)
         while True:
-            for fd, _ in self._epoll.poll():
+            events = self._epoll.poll(0 if todo else -1)
+            if not events and todo:
+                with contextlib.suppress(Exception):
+                    __import__(todo.pop(0))
+            for fd, _ in events:
                 if fd == self._parent:
                     return
                 if fd == self._control.fileno():
@@ -73,23 +78,20 @@ class Nursery:
             self._kill(worker)
 
     def _add_pool(self) -> bool:
-        data, fds, _, _ = socket.recv_fds(self._control, MESSAGE, FDS)
-        if not data:
+        message, fds = packets.receive(self._control)
+        if message is None:
             return False
         for fd in fds:
-            self._pools[fd] = socket.socket(fileno=fd)
+            self._pools[fd] = packets.opened(fd)
             self._epoll.register(fd, select.EPOLLIN)
         return True
 
     def _talk(self, fd: int) -> None:
         pool = self._pools[fd]
-        try:
-            data, fds, _, _ = socket.recv_fds(pool, MESSAGE, FDS)
-        except OSError:
-            data, fds = b"", []
-        if data:
+        message, fds = packets.receive(pool)
+        if message is not None:
             try:
-                self._start(fd, json.loads(data), fds)
+                self._start(fd, message, fds)
             finally:
                 for each in fds:
                     os.close(each)
@@ -99,7 +101,7 @@ class Nursery:
         self._epoll.unregister(fd)
         self._pools.pop(fd).close()
 
-    def _start(self, pool: int, message: dict[str, Any], fds: list[int]) -> None:
+    def _start(self, pool: int, message: Message, fds: list[int]) -> None:
         id = message["start"]
         me = os.getpid()
         try:
@@ -135,9 +137,9 @@ class Nursery:
         os.close(worker.pidfd)
         self._tell(worker.pool, {"gone": worker.id, "code": code, "words": ""})
 
-    def _tell(self, pool: int, message: dict[str, Any], fds: list[int] | None = None) -> None:
+    def _tell(self, pool: int, message: Message, fds: Sequence[int] = ()) -> None:
         with contextlib.suppress(OSError):  # the pool is gone: nobody wants to know
-            socket.send_fds(self._pools[pool], [json.dumps(message).encode()], fds or [])
+            packets.send(self._pools[pool], message, fds)
 
 
 def _be_born(nursery: int, method: str, fds: list[int]) -> NoReturn:
@@ -169,11 +171,20 @@ def _be_born(nursery: int, method: str, fds: list[int]) -> NoReturn:
         os._exit(1)
 
 
+# With none of these, nor warnings and -X options, a Python was started without flags.
+_FLAGS = (
+    "debug", "dont_write_bytecode", "no_site", "verbose", "bytes_warning", "quiet", "optimize", "isolated",
+    "ignore_environment", "no_user_site", "safe_path", "dev_mode", "inspect", "interactive",
+)  # fmt: skip
+
+
 def interpreter(code: str) -> list[str]:
     """The command line of another Python like this one, that finds treadle where this one did."""
-    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+    flags: list[str] = []
+    if sys.warnoptions or sys._xoptions or any(getattr(sys.flags, name) for name in _FLAGS):
+        from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
-    flags: list[str] = _args_from_interpreter_flags()
+        flags = _args_from_interpreter_flags()
     path = [entry for entry in sys.path if isinstance(entry, str)]
     return [sys.executable, *flags, "-c", f"import sys; sys.path[:] = {path!r}; {code}"]
 
@@ -184,9 +195,13 @@ def main(control: int, parent: int) -> NoReturn:
     # Inherited from the program, whatever it uses them for: here children must be waited for.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    sock = socket.socket(fileno=control)
+    child.close_inherited(control)
+    os.set_inheritable(control, False)
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:  # the program had closed one of its standard streams
+        os.set_inheritable(null, True)
+    os.close(null)
     try:
-        nursery = Nursery(sock, parent)
+        nursery = Nursery(packets.opened(control), parent)
     except (OSError, SystemExit):
         os._exit(0)
     from .. import worker  # noqa: F401  (loaded once here, shared by every worker)
