@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import time
@@ -155,3 +156,135 @@ def test_outcomes_and_mistakes() -> None:
             list(pool.map(abs, [1], stream=True))
         with pytest.raises(ValueError, match="a map that streams has no"):
             pool.map(work.count, [1], stream=True, buffer=3)
+
+
+# -- asyncio
+
+
+async def _slowly(values: list[Any], gate: asyncio.Event) -> Any:
+    """Gives them, but for the last one, which it gives when the gate is open."""
+    for value in values[:-1]:
+        yield value
+    await gate.wait()
+    yield values[-1]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_asyncio_gets_all_values(engine: Any, ordered: bool, asynchronous: bool) -> None:
+    numbers = [5, 0, 300, 1, 17, 200, 2, 2]
+
+    async def source() -> Any:
+        for number in numbers:
+            await asyncio.sleep(0)
+            yield number
+
+    async def run(pool: treadle.Pool) -> list[Any]:
+        inputs = source() if asynchronous else numbers
+        return [value async for value in pool.amap(work.count, inputs, stream=True, ordered=ordered)]
+
+    with treadle.Pool(3, engine) as pool:
+        found = asyncio.run(run(pool))
+    wanted = [pair for number in numbers for pair in work.count(number)]
+    assert found == wanted if ordered else sorted(found) == sorted(wanted)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("engine", ["threads", "processes"])
+def test_asyncio_gets_a_value_while_its_source_waits(engine: Any, stream: bool) -> None:
+    """The source's last input comes only when the results of the others have come out."""
+
+    async def run(pool: treadle.Pool) -> None:
+        gate = asyncio.Event()
+        fn = work.count if stream else abs
+        values = pool.amap(fn, _slowly([2, 1, 3], gate), stream=stream)
+        first = 3 if stream else 2
+        found = [await asyncio.wait_for(anext(values), 20) for _ in range(first)]
+        gate.set()
+        found += [value async for value in values]
+        assert found == ([(2, 0), (2, 1), (1, 0), (3, 0), (3, 1), (3, 2)] if stream else [2, 1, 3])
+
+    with treadle.Pool(2, engine) as pool:
+        asyncio.run(run(pool))
+
+
+@pytest.mark.parametrize("how", ["aclose", "cancel", "drop", "block"])
+@pytest.mark.parametrize("engine", ["threads", "processes"])
+def test_asyncio_ends_a_generator_that_has_no_end(engine: Any, how: str, tmp_path: Path) -> None:
+    async def run(pool: treadle.Pool) -> None:
+        async def endless() -> Any:
+            while True:
+                await asyncio.sleep(0)
+                yield str(tmp_path / "position")
+
+        values = pool.amap(work.forever, endless(), stream=True)
+        assert (await anext(values))[0] == 0
+        if how == "aclose":
+            await values.aclose()
+        elif how == "block":
+            async with values:
+                pass
+        elif how == "drop":
+            del values
+            gc.collect()
+        else:
+
+            async def read() -> None:
+                async for _ in values:
+                    pass
+
+            reader = asyncio.create_task(read())
+            await asyncio.sleep(0.01)
+            reader.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reader
+        assert await asyncio.wait_for(pool.asubmit(abs, -3), 20) == 3, "the worker is free again"
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert [task for task in asyncio.all_tasks() if "amap" in task.get_name()] == []
+
+    with treadle.Pool(1, engine) as pool:
+        asyncio.run(run(pool))
+
+
+def test_asyncio_gets_the_errors_of_streams_and_of_sources() -> None:
+    async def broken() -> Any:
+        yield "not"
+        raise KeyError("the source")
+
+    async def run(pool: treadle.Pool) -> None:
+        values = pool.amap(work.break_off, ["raises", "not"], stream=True)
+        assert [await anext(values), await anext(values)] == [1, 2]
+        with pytest.raises(ValueError, match="in the middle"):
+            await anext(values)
+        found = [value async for value in pool.amap(work.break_off, ["raises", "not"], stream=True, on_error="skip")]
+        assert found == [1, 2, 1, 2, 3]
+        outcomes = [o async for o in pool.amap(work.break_off, ["not", "raises"], stream=True).outcomes()]
+        assert [(o.index, o.ok) for o in outcomes] == [(0, True)] * 3 + [(1, True), (1, True), (1, False)]
+        for stream in (True, False):
+            fn = work.break_off if stream else len
+            values, found = pool.amap(fn, broken(), stream=stream), []
+            with pytest.raises(KeyError, match="the source"):
+                async for value in values:
+                    found.append(value)
+            assert found == ([1, 2, 3] if stream else [3])
+        with pytest.raises(ValueError, match="no progress, prefetch or buffer"):
+            pool.amap(work.count, [1], stream=True, buffer=3)
+
+    with treadle.Pool(1, "processes") as pool:
+        asyncio.run(run(pool))
+
+
+def test_asyncio_is_told_when_the_pool_closes_under_it() -> None:
+    async def run(pool: treadle.Pool, stream: bool) -> None:
+        gate = asyncio.Event()
+        values = pool.amap(work.count if stream else abs, _slowly([1, 2], gate), stream=stream)
+        assert await anext(values) == ((1, 0) if stream else 1)
+        pool.shutdown()
+        gate.set()
+        with pytest.raises(treadle.PoolClosed):
+            await asyncio.wait_for(anext(values), 20)
+
+    for stream in (False, True):
+        asyncio.run(run(treadle.Pool(1, "threads"), stream))

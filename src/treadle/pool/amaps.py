@@ -8,18 +8,24 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from . import contexts
+from . import contexts, sources
 from .decision import Decision
 from .feeder import PATIENCE, Feeder, MapOptions, Owner, publishable
-from .inbox import Outcome, Slot, outcome
+from .inbox import Outcome, Slot
+from .maps import Result
+from .sources import Sources
+from .task import Task
 
 
 class AsyncMapIterator(AsyncIterator[Any]):
     """The results of an `amap`, as they are awaited.  Nothing runs before the first one is.
 
     Iterate it from one asyncio task at a time.  `aclose`, or leaving an ``async with`` block, cancels what has not
-    been read; so does the cancellation of the task that waits for it.
+    been read; so does the cancellation of the task that waits for it, and dropping the iterator.  Asynchronous inputs
+    are read in an asyncio task of its own, so results come out while the next input is waited for.
     """
+
+    _ends_running = False  # does leaving it end what worker processes run already?
 
     def __init__(
         self,
@@ -29,13 +35,17 @@ class AsyncMapIterator(AsyncIterator[Any]):
         options: MapOptions,
         workers: int,
     ) -> None:
+        self._closed = True  # until all is there that `_close` needs
         self._owner = owner
         self._options = options
-        self._sources = [_source(each) for each in iterables]
-        self._feeder = Feeder(fn, options, owner, workers, contexts.current())
-        self._exhausted = not self._sources
-        self._trouble: BaseException | None = None
+        self._sources = Sources(iterables)
+        self._pump: sources.Pump | None = None
+        self._arrived: asyncio.Future[None] | None = None  # what the reader waits for
+        self._begin(fn, workers)
         self._closed = False
+
+    def _begin(self, fn: Callable[..., Any], workers: int) -> None:
+        self._feeder = Feeder(fn, self._options, self._owner, workers, contexts.current())
 
     @property
     def decision(self) -> Decision | None:
@@ -48,10 +58,10 @@ class AsyncMapIterator(AsyncIterator[Any]):
     async def __anext__(self) -> Any:
         on_error = self._options.on_error
         while True:
-            slot = await self._next()
-            if slot is None:
+            result = await self._next()
+            if result is None:
                 raise StopAsyncIteration
-            ok, value = slot.resolve()
+            _, ok, value = result
             if ok or on_error == "return":
                 return value
             if on_error == "raise":
@@ -60,57 +70,69 @@ class AsyncMapIterator(AsyncIterator[Any]):
 
     async def outcomes(self) -> AsyncIterator[Outcome]:
         """The same iteration, as `Outcome`s; `on_error` does not matter here."""
-        while (slot := await self._next()) is not None:
-            yield outcome(slot, *slot.resolve())
+        while (result := await self._next()) is not None:
+            task, ok, value = result
+            assert task.index is not None
+            yield Outcome(task.index, task.item, ok, value if ok else None, None if ok else value)
 
-    async def _next(self) -> Slot | None:
+    async def _next(self) -> Result | None:
         if self._closed:
             return None
         try:
-            slot = await self._next_slot()
+            result = await self._next_result()
         except asyncio.CancelledError:
             self._close(running=True)
             raise
         except BaseException:
             await self.aclose()
             raise
-        if slot is not None:
-            return slot
+        if result is not None:
+            return result
         self._closed = True
-        if self._trouble is not None:
-            trouble, self._trouble = self._trouble, None
+        trouble, self._sources.trouble = self._sources.trouble, None
+        if trouble is not None:
             raise trouble
         return None
 
-    async def _next_slot(self) -> Slot | None:
-        loop = asyncio.get_running_loop()
+    async def _next_result(self) -> Result | None:
         inbox = self._feeder.inbox
         while True:
-            await self._feed()
+            if self._sources.plain:
+                await self._feed()
+            elif self._pump is None:
+                feeder = self._feeder
+                self._pump = sources.start(self, self._sources, inbox.wants, feeder.offer, feeder.flush)
             slot: Slot | None = inbox.take()
+            if self._pump is not None:
+                self._pump.room()
             if slot is not None:
-                return slot
-            if self._exhausted and inbox.unread == 0:
+                return slot.task, *slot.resolve()
+            if self._sources.exhausted and inbox.unread == 0:
                 return None
-            arrived = loop.create_future()
-            if inbox.unread and inbox.wake_reader(lambda arrived=arrived: _call(loop, arrived)):  # type: ignore[misc]
-                await arrived
+            await self._wait(inbox.wake_reader)
+
+    async def _wait(self, wake_reader: Callable[[Callable[[], None]], bool]) -> None:
+        """Until something has come, or there will be no more inputs."""
+        loop = asyncio.get_running_loop()
+        arrived = self._arrived = loop.create_future()
+        if wake_reader(lambda: _call(loop, arrived)):
+            await arrived
+
+    def wake_reader(self) -> None:
+        """There are no more inputs.  In the event loop's thread."""
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
 
     async def _feed(self) -> None:
-        feeder = self._feeder
-        wanted = 0 if self._exhausted else feeder.inbox.wants()
+        feeder, inputs = self._feeder, self._sources
+        wanted = 0 if inputs.exhausted else feeder.inbox.wants()
         if not wanted:
             return
         try:
             patient_until = time.monotonic() + PATIENCE
             for _ in range(wanted):
-                try:
-                    args = tuple([await each.__anext__() for each in self._sources])
-                except StopAsyncIteration:
-                    self._exhausted = True
-                    break
-                except Exception as error:
-                    self._exhausted, self._trouble = True, error
+                args = await inputs.take()
+                if args is None:
                     break
                 feeder.offer(args)
                 now = time.monotonic()
@@ -134,7 +156,26 @@ class AsyncMapIterator(AsyncIterator[Any]):
     def _close(self, running: bool) -> None:
         if not self._closed:
             self._closed = True
-            self._owner.driver.drop(self._feeder.unread(), running)
+            if self._pump is not None:
+                self._pump.end()
+            self._owner.driver.drop(self._unread(), running or self._ends_running)
+
+    def _unread(self) -> list[Task]:
+        return self._unread_later()()
+
+    def _unread_later(self) -> Callable[[], list[Task]]:
+        """What gives the tasks that were submitted and not read, without the iterator."""
+        return self._feeder.unread
+
+    def __del__(self) -> None:
+        # Possibly in the middle of anything, so without any lock: the reactor does it.
+        if getattr(self, "_closed", True):
+            return
+        self._closed = True
+        if self._pump is not None:
+            self._pump.end()
+        driver, unread, running = self._owner.driver, self._unread_later(), self._ends_running
+        driver.reactor.call_soon(lambda: driver.drop(unread(), running))
 
     async def __aenter__(self) -> Self:
         return self
@@ -157,22 +198,3 @@ def _call(loop: asyncio.AbstractEventLoop, arrived: asyncio.Future[None]) -> Non
     except RuntimeError:
         if not loop.is_closed():
             raise
-
-
-def _source(iterable: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
-    if isinstance(iterable, AsyncIterable):
-        return aiter(iterable)
-    return _Sync(iterable)
-
-
-class _Sync(AsyncIterator[Any]):
-    """A plain iterable as an asynchronous one."""
-
-    def __init__(self, iterable: Iterable[Any]) -> None:
-        self._iterator = iter(iterable)
-
-    async def __anext__(self) -> Any:
-        try:
-            return next(self._iterator)
-        except StopIteration:
-            raise StopAsyncIteration

@@ -67,8 +67,3 @@ class _Read:
 
 
 _READ = _Read()
-
-
-def outcome(slot: Slot, ok: bool, value: Any) -> Outcome:
-    """For those who want to know it all."""
-    return Outcome(slot.index, slot.task.item, ok, value if ok else None, None if ok else value)

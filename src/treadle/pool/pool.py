@@ -204,18 +204,24 @@ class Pool(concurrent.futures.Executor):
         ordered: bool = True,
         on_error: OnError = "raise",
         buffer: int | None = None,
+        stream: bool = False,
         num_cpus: float | None = None,
         num_gpus: float | None = None,
         memory: float | None = None,
     ) -> AsyncMapIterator:
         """As `map`, for asyncio: ``async for result in pool.amap(fn, items)``.  Iterables may be asynchronous."""
         resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory}
-        task = task_options(timeout, retries, backoff, retry_on, priority, memory_limit, False, resources)
+        task = task_options(timeout, retries, backoff, retry_on, priority, memory_limit, stream, resources)
         options = check_map(fn, ordered, task, on_error, False, buffer, False)
         self._accept(task)
         from .amaps import AsyncMapIterator
 
-        return AsyncMapIterator(self, fn, iterables, options, self._driver.limit)
+        kind = AsyncMapIterator
+        if stream:
+            from .astreams import AsyncStreamIterator
+
+            kind = AsyncStreamIterator
+        return kind(self, fn, iterables, options, self._driver.limit)
 
     def options(
         self,

@@ -6,6 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
+from contextvars import Context
 from typing import Any
 
 from ..errors import TaskNotPicklable
@@ -75,7 +76,8 @@ class Hub:
         self._ordered = ordered
         self._lock = Lock()  # guards: streams, and what is in them.  Rank: the last; nothing is called under it.
         self.streams: deque[Stream] = deque()  # in order
-        self.arrival = Semaphore(0)  # released for whatever comes
+        self._news = False  # is a `take` worth while, or a look for room?  Guarded by the lock, as the next one is
+        self._wake: Callable[[], None] | None = None  # to be called when something comes; then it is None again
         self.closed = False
 
     def add(self, stream: Stream) -> None:
@@ -88,6 +90,7 @@ class Hub:
         resume = None
         try:
             with self._lock:
+                self._news = False
                 for stream in list(self.streams):
                     if stream.items:
                         kind, data = stream.items.popleft()
@@ -100,6 +103,7 @@ class Hub:
                         return stream, kind, data
                     if stream.end is not None:
                         self.streams.remove(stream)
+                        self._news = True  # there is room for another input
                         kind, data = stream.end
                         if kind not in (RETURNED, RETURNED_PACKED):
                             return stream, kind, data
@@ -120,15 +124,33 @@ class Hub:
             full = stream.paused is None and (len(stream.items) >= AHEAD or stream.size >= AHEAD_BYTES)
             if full:
                 stream.paused = resume
-        self.arrival.release()
+            wake = self._announce()
+        if wake is not None:
+            wake()
         return full
+
+    def wake_reader(self, wake: Callable[[], None]) -> bool:
+        """Have `wake` called, once, when something comes; False, and it won't be, if there is something to do now."""
+        with self._lock:
+            if self._news:
+                return False
+            self._wake = wake
+            return True
+
+    def _announce(self) -> Callable[[], None] | None:
+        """Under the lock: something has come.  What is to be called then, without the lock."""
+        self._news = True
+        wake, self._wake = self._wake, None
+        return wake
 
     def ended(self, stream: Stream, kind: int, data: Any) -> None:
         """From any thread: nothing more comes."""
         with self._lock:
             stream.end = kind, data
             resume, stream.paused = stream.paused, None
-        self.arrival.release()
+            wake = self._announce()
+        if wake is not None:
+            wake()
         if resume is not None:
             resume()
 
@@ -147,46 +169,81 @@ class Hub:
         return [stream.task for stream in streams if stream.task is not None and stream.end is None]
 
 
+class StreamFeeder:
+    """Has inputs run as streams, and hands out what these yield: what the iterators here and for asyncio share."""
+
+    def __init__(
+        self, fn: Callable[..., Any], owner: Owner, most: int, options: MapOptions, context: Context | None
+    ) -> None:
+        self.hub = Hub(options.ordered)
+        self._fn = fn
+        self._driver = owner.driver
+        self._most = most  # inputs that may be submitted and not read to their end
+        self._options = options
+        self._memo: dict[str, Any] = {"context": context}
+        self._index = 0
+
+    def wants(self) -> int:
+        """How many more inputs: one for each worker; more would only wait."""
+        return max(0, self._most - len(self.hub.streams))
+
+    def offer(self, args: tuple[Any, ...]) -> None:
+        """Submit a task for one input.  Raises `PoolClosed`."""
+        driver, hub = self._driver, self.hub
+        stream = Stream(hub)
+        trouble: BaseException | None = None
+        try:
+            call = driver.engine.encode(self._fn, args, None, self._memo)
+            if call.payload is None:
+                call = Call(_InThread(self._fn, hub, stream), args, None, context=call.context)
+        except TaskNotPicklable as error:
+            call, trouble = Call(self._fn, args, None), error
+        task = stream.task = Task(call, stream, self._index, self._options.task)
+        self._index += 1
+        hub.add(stream)
+        if trouble is not None:
+            hub.ended(stream, RAISED, trouble)
+        elif not driver.submit([task]):
+            raise driver.refusal()
+
+    def take(self) -> Result | None:
+        """The next value, or the error that an input has ended with."""
+        found = self.hub.take()
+        if found is None:
+            return None
+        stream, kind, data = found
+        assert stream.task is not None
+        if kind == CANCELLED:
+            return stream.task, False, describe_task(CancelledError("the pool was shut down"), stream.task)
+        return stream.task, *resolve(stream.task, kind, data)
+
+
 class StreamIterator(MapIterator):
     """The values that all inputs yield, as they are asked for; see `treadle.map`."""
 
-    def __init__(
-        self,
-        open_owner: Callable[[], tuple[Owner, Callable[[], None] | None, int]],
-        fn: Callable[..., Any],
-        iterables: tuple[Iterable[Any], ...],
-        options: MapOptions,
-    ) -> None:
-        super().__init__(open_owner, fn, iterables, options)
-        self._most = 0  # inputs that may be submitted and not read to their end
-        self._memo: dict[str, Any] = {"context": self._context}
-        self._index = 0
-        self._hub = Hub(options.ordered)
+    _streams: StreamFeeder | None = None
 
     def _next_result(self) -> Result | None:
-        hub = self._hub
+        streams = self._streams
+        if streams is None:
+            self._owner, self._leave, most = self._open_owner()
+            self._owned = self._leave is not None
+            streams = self._streams = StreamFeeder(self._fn, self._owner, most, self._options, self._context)
+        assert self._owner is not None
+        hub = streams.hub
         while True:
-            if self._owner is None:
-                self._owner, self._leave, self._most = self._open_owner()
-                self._owned = self._leave is not None
-            self._submit(self._owner)
-            found = hub.take()
-            if found is not None:
-                stream, kind, data = found
-                assert stream.task is not None
-                if kind == CANCELLED:
-                    return stream.task, False, describe_task(CancelledError("the pool was shut down"), stream.task)
-                return stream.task, *resolve(stream.task, kind, data)
+            self._submit(streams)
+            result = streams.take()
+            if result is not None:
+                return result
             if not hub.streams and self._exhausted:
                 return None
-            if hub.streams:
-                with self._owner.driver.waiting("map"):
-                    wait(lambda seconds: hub.arrival.acquire(timeout=seconds))
+            with self._owner.driver.waiting("map"):
+                if hub.wake_reader(self._arrived.release):
+                    wait(lambda seconds: self._arrived.acquire(timeout=seconds))
 
-    def _submit(self, owner: Owner) -> None:
-        """One input for each worker: more would only wait."""
-        driver, hub = owner.driver, self._hub
-        while not self._exhausted and len(hub.streams) < self._most:
+    def _submit(self, streams: StreamFeeder) -> None:
+        while not self._exhausted and streams.wants():
             try:
                 args = next(self._source)
             except StopIteration:
@@ -195,30 +252,16 @@ class StreamIterator(MapIterator):
             except Exception as error:
                 self._exhausted, self._trouble = True, error
                 return
-            stream = Stream(hub)
-            trouble: BaseException | None = None
-            try:
-                call = driver.engine.encode(self._fn, args, None, self._memo)
-                if call.payload is None:
-                    call = Call(_InThread(self._fn, hub, stream), args, None, context=call.context)
-            except TaskNotPicklable as error:
-                call, trouble = Call(self._fn, args, None), error
-            task = stream.task = Task(call, stream, self._index, self._options.task)
-            self._index += 1
-            hub.add(stream)
-            if trouble is not None:
-                hub.ended(stream, RAISED, trouble)
-            elif not driver.submit([task]):
-                raise driver.refusal()
+            streams.offer(args)
 
     def close(self) -> None:
         """Stop here.  What still runs is ended: a process is killed, a generator in a thread is closed.  Idempotent."""
         if self._closed:
             return
         self._closed = True
-        tasks = self._hub.close()
-        if self._owner is None:
+        if self._owner is None or self._streams is None:
             return
+        tasks = self._streams.hub.close()
         if self._owned:
             self._owner.driver.terminate()
         else:
@@ -226,9 +269,9 @@ class StreamIterator(MapIterator):
 
     def __del__(self) -> None:
         # Possibly in the middle of anything, so without any lock: the reactor does it.
-        if getattr(self, "_closed", True) or self._owner is None:
+        if getattr(self, "_closed", True) or self._owner is None or self._streams is None:
             return
-        driver, hub, owned = self._owner.driver, self._hub, self._owned
+        driver, hub, owned = self._owner.driver, self._streams.hub, self._owned
 
         def close() -> None:
             tasks = hub.close()
