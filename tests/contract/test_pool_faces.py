@@ -137,6 +137,25 @@ def test_callbacks_come_before_the_result(make) -> None:
     assert len(good) == 2 and len(bad) == 2
 
 
+def test_callbacks_are_called_one_at_a_time(make) -> None:
+    """Programs count, append and draw in them without a lock."""
+    pool = make(4)
+    inside, together, values = [], [], []
+
+    def callback(value):
+        inside.append(value)
+        time.sleep(0.002)  # it is the time that others would have to come in, not a wait for something
+        together.append(len(inside))
+        inside.pop()
+        values.append(value)
+
+    results = [pool.apply_async(work.square, (i,), callback=callback) for i in range(40)]
+    results += [pool.map_async(work.square, [i], callback=callback) for i in range(10)]
+    for result in results:
+        result.wait(SECONDS)
+    assert len(values) == 50 and set(together) == {1}
+
+
 def test_imap_goes_on_after_a_failure(make) -> None:
     pool = make(2)
     want = [0, 1, 2, 3, 4, "ValueError(5)", 6, 7]
@@ -382,6 +401,20 @@ def test_a_callback_may_submit(mine) -> None:
     pool.apply_async(work.square, (3,), callback=again)
     assert done.wait(SECONDS)
     assert second[0].get(SECONDS) == 81
+
+
+def test_a_callback_that_would_wait_for_itself_is_told(mine, caplog) -> None:
+    """The standard library's pool hangs."""
+    pool = mine(2)
+    never = []
+
+    def waits(value):
+        pool.apply_async(work.square, (value,), callback=never.append).get()
+
+    assert pool.apply_async(work.square, (3,), callback=waits).get(SECONDS) == 9
+    assert [record.exc_info[0] for record in caplog.records] == [RuntimeError] and "callback" in caplog.text
+    assert pool.apply_async(work.square, (4,), callback=never.append).get(SECONDS) == 16
+    assert never == [81, 16]
 
 
 def test_a_pool_that_is_dropped_finishes_its_work(mine, tmp_path) -> None:

@@ -143,3 +143,28 @@ if __name__ == "__main__":
     out = run(tmp_path, text)
     assert "ValueError: number 1" in out and "ValueError: number 2" in out
     assert "number 3" not in out and "number 4" not in out
+
+
+def test_a_traceback_has_the_lines_of_the_main_module(tmp_path) -> None:
+    """Also of functions that travel by value, whose code cloudpickle would send without the name of its file."""
+    (tmp_path / "program.py").write_text(
+        """
+import treadle
+from treadle import futures, multiprocessing
+def fails(x):
+    return x / 0  # this line
+def inner():
+    return lambda x: x / 0  # that line
+with treadle.Pool(1, "processes") as pool, futures.ProcessPoolExecutor(1) as executor, multiprocessing.Pool(1) as face:
+    errors = [make(fn) for fn in (fails, inner()) for make in (
+        lambda fn: pool.submit(fn, 1).exception(),
+        lambda fn: executor.submit(fn, 1).exception(),
+        lambda fn: face.apply_async(fn, (1,))._future.exception(),
+    )]
+for error in errors:
+    text = str(error.__cause__)
+    print("program.py" in text, "this line" in text or "that line" in text)
+"""
+    )
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True True\n" * 6, done.stderr

@@ -15,6 +15,7 @@ from ..pool.failures import describe_task
 from ..pool.future import Future
 from ..pool.results import resolve
 from ..pool.task import CANCELLED, Call, Task
+from .callbacks import Callbacks
 
 if TYPE_CHECKING:
     from ..pool.driver import Driver
@@ -56,8 +57,11 @@ def as_here(error: BaseException) -> BaseException:
 class FutureWithCallbacks(Future):
     """Calls back before it is done: who gets the result may rely on that."""
 
-    def __init__(self, driver: Driver, callback: Callback | None, error_callback: Callback | None) -> None:
+    def __init__(
+        self, driver: Driver, callbacks: Callbacks, callback: Callback | None, error_callback: Callback | None
+    ) -> None:
         super().__init__(driver)
+        self._caller = callbacks
         self._callbacks = callback, error_callback
 
     def deliver(self, task: Task, kind: int, data: Any) -> None:
@@ -73,18 +77,30 @@ class FutureWithCallbacks(Future):
         if not ok:
             value = as_here(value)
         callback = self._callbacks[0 if ok else 1]
-        self._callbacks = None, None
         if callback is not None:
-            try:
-                callback(value)
-            except BaseException as error:
-                report(callback, error)
-        if ok:
+            self._caller.call(lambda: self._call(callback, ok, value))
+        elif ok:
             self.set_result(value)
-        elif callback is None and not isinstance(value, CancelledError):
+        elif not isinstance(value, CancelledError):
             self.fail(value)  # it is logged if nobody looks at it
         else:
             self.set_exception(value)
+
+    def _call(self, callback: Callback, ok: bool, value: Any) -> None:
+        self._callbacks = None, None
+        try:
+            callback(value)
+        except BaseException as error:
+            report(callback, error)
+        if ok:
+            self.set_result(value)
+        else:
+            self.set_exception(value)
+
+    def _wait(self, timeout: float | None) -> None:
+        if self._caller.inside and self._callbacks != (None, None) and not self.done():
+            raise RuntimeError("a callback of a pool can't wait for a call whose own callback has its turn after it")
+        super()._wait(timeout)
 
 
 def report(callback: Callback, error: BaseException) -> None:

@@ -35,6 +35,7 @@ from ..pool.cpus import available_cpus
 from ..pool.main_pickling import Inherited, dumps_for_worker
 from ..pool.options import DEFAULT, pool_options
 from .async_result import ApplyResult, AsyncResult, Callback, FutureWithCallbacks, MapResult, MaybeEncodingError, submit
+from .callbacks import Callbacks
 from .contexts import CONCRETE, default
 from .faces import stand_in_for
 from .imap import IMapIterator, IMapUnorderedIterator, Stream
@@ -83,6 +84,7 @@ class Pool:
         self._inner = self._open(initializer, tuple(initargs), maxtasksperchild)
         self._driver = self._inner.driver
         self._jobs = Jobs(self._inner)
+        self._callbacks = Callbacks()
         self._state = RUN
         if initializer is not None:  # somebody may wait for what it does, without giving them work
             self._driver.warm()
@@ -109,16 +111,18 @@ class Pool:
         """The same without waiting for it.
 
         When it has returned, ``callback(value)`` is called in this process, in a thread of the pool's; when it has
-        failed, ``error_callback(exception)``.  The result is `ready` after that.
+        failed, ``error_callback(exception)``.  Callbacks of a pool are called one at a time.  The result is `ready`
+        after that.
         """
         if self._state != RUN:
             raise ValueError("Pool not running")
         if callback is None and error_callback is None:
             args = args if type(args) is tuple else tuple(args)
             return ApplyResult(self._inner._submit(func, args, dict(kwds) if kwds else {}, DEFAULT))
-        return ApplyResult(
-            submit(self._driver, FutureWithCallbacks(self._driver, callback, error_callback), func, args, kwds)
-        )
+        return ApplyResult(submit(self._driver, self._future(callback, error_callback), func, args, kwds))
+
+    def _future(self, callback: Callback | None, error_callback: Callback | None) -> FutureWithCallbacks:
+        return FutureWithCallbacks(self._driver, self._callbacks, callback, error_callback)
 
     def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
         """A list of what `func` returns for each item.  `chunksize` is not needed: chunks follow the calls' time.
@@ -171,7 +175,7 @@ class Pool:
         items = iterable if isinstance(iterable, (list, tuple, range)) else list(iterable)
         if isinstance(items, list):
             items = list(items)  # what becomes of the caller's list later must not matter
-        future = FutureWithCallbacks(self._driver, callback, error_callback)
+        future = self._future(callback, error_callback)
         with self._jobs.new() as job:
 
             def done(ok: bool, value: Any) -> None:
