@@ -86,6 +86,26 @@ def test_one_that_hangs_a_thread() -> None:
         release.set()
 
 
+@pytest.mark.parametrize("start_timeout", [300, None])
+def test_one_that_hangs_a_thread_that_nobody_needs(start_timeout: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool, and so the program, is left all the same."""
+    monkeypatch.setattr("treadle.pool.engines.threads.HURRY_SECONDS", 0.2)
+    begun, release = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        release.wait(120)
+
+    try:
+        with treadle.Pool(1, "threads", initializer=hang, start_timeout=start_timeout) as pool:
+            future = pool.submit(recall)
+            assert begun.wait(30)
+            pool.shutdown(wait=False, cancel_futures=True)
+        assert future.cancelled() and not release.is_set()
+    finally:
+        release.set()
+
+
 def test_one_that_fails_at_first_is_given_another_chance(tmp_path: Any) -> None:
     flag = tmp_path / "failed"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -18,22 +19,26 @@ class Patience:
         self._give_up = give_up  # called in the reactor's thread
         self.seconds: float | None = None  # None: any time
         self._lock = threading.Lock()  # guards: _until.  Rank: a leaf.
-        self._until: OrderedDict[int, float] = OrderedDict()  # Invariant: while not empty, a timer runs
+        # By worker, the earliest first.  Invariant: while one of them is finite, a timer runs.
+        self._until: OrderedDict[int, float] = OrderedDict()
 
     def begin(self, worker: int) -> None:
         """From now on this one is awaited."""
-        if self.seconds is None:
-            return
+        seconds = math.inf if self.seconds is None else self.seconds
         with self._lock:
             first = not self._until
-            self._until[worker] = time.monotonic() + self.seconds
-        if first:
+            self._until[worker] = time.monotonic() + seconds
+        if first and self.seconds is not None:
             self._reactor.call_later(self.seconds, self._look)
 
     def end(self, worker: int) -> bool:
         """It is there, or gone; False if it was given up before."""
         with self._lock:
-            return self._until.pop(worker, None) is not None or self.seconds is None
+            return self._until.pop(worker, None) is not None
+
+    def hurry(self, worker: int, seconds: float) -> None:
+        """Nobody needs it any more: if it is still awaited after so many seconds, it is given up."""
+        self._reactor.call_later(seconds, lambda: self._give_up(worker) if self.end(worker) else None)
 
     def _look(self) -> None:
         now = time.monotonic()

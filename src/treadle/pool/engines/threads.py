@@ -23,6 +23,9 @@ from .base import Listener, Look, Memo
 from .patience import Patience
 
 
+HURRY_SECONDS = 6.0  # for an initializer to return, once nobody needs its worker any more; as long as processes get
+
+
 def refuse_in_threads(options: TaskOptions, engine: str = "threads") -> None:
     """Raise ValueError for what threads can't keep."""
     if options.memory_limit is not None:
@@ -135,7 +138,8 @@ class ThreadEngine:
         thread.seat.abandon(None)
         thread.inbox.put(None)
         self.forget(worker)
-        words = f"its initializer, {title(self.initializer[0])}, did not return within {self.patience.seconds:g} s"
+        seconds = self.patience.seconds or HURRY_SECONDS
+        words = f"its initializer, {title(self.initializer[0])}, did not return within {seconds:g} s"
         self._listener.ended(worker, None, Exit(os.getpid(), None), BadStart(words, None, True))
 
     def send(self, worker: int, batch: Sequence[tuple[int, Task]]) -> None:
@@ -147,6 +151,8 @@ class ThreadEngine:
         thread = self._threads.get(worker)
         if thread is not None:
             thread.inbox.put(None)
+            if self.initializer is not None:  # it may hang, and it was not needed
+                self.patience.hurry(worker, HURRY_SECONDS)
 
     def kill(self, worker: int, seq: int | None) -> None:
         thread = self._threads.get(worker)
