@@ -22,7 +22,6 @@ from ..waits import DAEMON
 from .base import Listener, Look, Memo
 from .patience import Patience
 
-
 HURRY_SECONDS = 6.0  # for an initializer to return, once nobody needs its worker any more; as long as processes get
 
 
