@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -154,3 +155,20 @@ def native_variables() -> dict[str, str | None]:
     from treadle.pool.inside.native import VARIABLES
 
     return {name: os.environ.get(name) for name in VARIABLES}
+
+
+def begin_lines(how: str, size: int) -> None:
+    """Print parts of lines, as two threads and on both streams, and end the process."""
+    print("whole")
+    for _ in range(size // 1000):
+        print("o" * 1000, end="", flush=True)
+    print("e" * 10, end="", file=sys.stderr)
+    other = threading.Thread(target=lambda: print("t" * 10, end="", flush=True))
+    other.start()
+    other.join()
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "leaves":
+        os._exit(3)
+    if how == "hangs":
+        time.sleep(60)

@@ -19,6 +19,7 @@ import report_work as work
 
 import treadle
 from treadle import Pool
+from treadle.pool.inside import unfinished
 
 METHODS = ("forkserver", "spawn", "fork")
 HERE = Path(__file__).parent
@@ -292,6 +293,54 @@ def test_a_killed_worker_spoils_no_line(tmp_path: Path) -> None:
     )
     assert done.stderr == ""
     assert done.stdout.splitlines()[0] == "a whole line" and "after" in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("size", [1000, 100_000])
+@pytest.mark.parametrize("how", ["killed", "leaves", "hangs"])
+def test_what_a_killed_worker_has_begun_to_print_comes_out(how: str, size: int, tmp_path: Path) -> None:
+    done = program(
+        f"""
+        import report_work as work, treadle
+        with treadle.Pool(1, engine="processes") as pool:
+            bounded = pool.options(timeout=None if {how!r} != "hangs" else 2)
+            error = bounded.submit(work.begin_lines, {how!r}, {size}).exception(30)
+            assert isinstance(error, (treadle.WorkerDied, treadle.TaskTimeout)), error
+            pool.submit(print, "after").result(20)
+        """,
+        tmp_path,
+    )
+    assert done.stdout.splitlines() == ["whole", "o" * size, "t" * 10, "after"]
+    assert done.stderr == "e" * 10 + "\n"
+
+
+def test_what_was_printed_is_not_repeated_when_its_worker_is_killed(tmp_path: Path) -> None:
+    done = program(
+        """
+        import os, report_work as work, treadle
+        with treadle.Pool(1, engine="processes") as pool:
+            for _ in range(3): pool.submit(work.dot).result(20)
+            pool.submit(print, "line").result(20)
+            pool.submit(os._exit, 3).exception(20)
+        """,
+        tmp_path,
+    )
+    assert (done.stdout, done.stderr) == ("...line\n", "")
+
+
+def test_nobody_reads_what_a_killed_worker_has_begun(caplog: pytest.LogCaptureFixture) -> None:
+    """The program's output is a pipe that is full: it is told in the log, and the pool goes on."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(write, bytes(1 << 16))
+    os.set_blocking(write, True)
+    try:
+        unfinished.tell(42, [(write, b"the beginning")])
+    finally:
+        os.close(read)
+        os.close(write)
+    assert "worker 42 has left" in caplog.text and "the beginning" in caplog.text
 
 
 # -- seeds and native threads

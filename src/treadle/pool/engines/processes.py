@@ -23,6 +23,7 @@ from ..calls import CallTable
 from ..cpus import available_cpus
 from ..failures import BadStart, Exit, title
 from ..functions import FUNCTIONS_KEPT, Function
+from ..inside.unfinished import Page, tell
 from ..launch.base import START_METHODS, Launcher
 from ..launch.client import NurseryLauncher
 from ..launch.fork import ForkLauncher
@@ -47,11 +48,12 @@ STOP_PATIENCE = 0.05  # seconds to wait for a stopped process to stand still
 class _Process:
     """One worker process, as the engine sees it."""
 
-    __slots__ = ("channel", "lane", "pid", "pidfd", "started", "killed", "known", "lock", "trouble", "paused")
+    __slots__ = ("channel", "lane", "page", "pid", "pidfd", "started", "killed", "known", "lock", "trouble", "paused")
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.lane = channel.lane
+        self.page = Page()  # the lines that it has begun
         self.pid: int | None = None  # Invariant: None until the launcher says `started`
         self.pidfd = -1  # the same; both guarded by `lock`
         self.started = Event()  # set when the pid is known, or never will be
@@ -221,7 +223,7 @@ class ProcessEngine:
             self._launcher.launch(worker, channel.remote_fds)
         finally:
             channel.close_remote()
-        setup = worker_module.environment(self._settings())
+        setup = worker_module.environment(self._settings(process.page))
         frames: list[wire.Frame] = [(wire.SETUP, worker, int(self.keep_exits), self._listener.plate, setup)]
         if self._most_memory is not None:
             frames.append((wire.MEMORY, 0, self._most_memory, 0, b""))
@@ -234,14 +236,14 @@ class ProcessEngine:
             channel.lane.hear(self._reports.fd, self._reports.reading)
         self._reactor.add(channel.fd, lambda events: self._readable(worker))
 
-    def _settings(self) -> bytes:
+    def _settings(self, page: Page) -> bytes:
         """What a new worker has to know of this program."""
         reports = self._reports
         if reports is None:
             reports = self._reports = Receiver(inside.handlers)
             self._reactor.add(reports.fd, lambda events: reports.drain())
         workers = getattr(self._listener, "limit", None) or self.default_workers()
-        return inside.settings(reports.place, inside.native.share(workers, available_cpus()))
+        return inside.settings(reports.place, inside.native.share(workers, available_cpus()), page.place)
 
     def _hear(self) -> None:
         """What workers have reported before what is looked at next."""
@@ -269,6 +271,8 @@ class ProcessEngine:
             self._bury(process)  # nobody has waited for it
         self._receive(worker, process)  # what it sent before its end counts
         self._hear()
+        if parts := process.page.read():
+            tell(process.pid, parts)
         running = process.lane.look()[0]
         if exitcode != 0:
             _core.trace_mark(f"worker {worker} {reason or describe_exit(exitcode)}", process.lane.token)
@@ -513,6 +517,7 @@ class ProcessEngine:
         process.started.set()
         self._reactor.remove(process.channel.fd)
         process.channel.close()
+        process.page.close()
         if process.pidfd >= 0:
             os.close(process.pidfd)
             process.pidfd = -1

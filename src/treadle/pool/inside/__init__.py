@@ -22,9 +22,9 @@ handlers: dict[int, reports.Handler] = {
 }
 
 
-def settings(place: tuple[int, int], threads: int | None) -> bytes:
+def settings(place: tuple[int, int], threads: int | None, page: tuple[int, int]) -> bytes:
     """In the program: what a new worker has to know.  `threads` of BLAS and OpenMP, None: as many as they like."""
-    return dumps({"place": place, "logs": logs.settings(), "warns": warns.settings(), "native": threads})
+    return dumps({"place": place, "page": page, "logs": logs.settings(), "warns": warns.settings(), "native": threads})
 
 
 def mirrored() -> bytes:
@@ -37,7 +37,7 @@ def arrive(blob: bytes) -> None:
     values: dict[str, Any] = loads(blob)
     native.arrive(values["native"])
     seeds.arrive()
-    streams.arrive()
+    streams.arrive(values["page"])
     sender = reports.Sender.open(values["place"])
     if sender is None:  # then what is said here comes out here
         return

@@ -2,7 +2,8 @@
 
 `sys.stdout` and `sys.stderr` of a worker keep what is printed until its line is complete, and write whole lines with
 one call.  A part of a line, flushed or not, waits for its rest; at the end of the task it is written as it is.  (With a
-carriage return in it, it is something drawn over again and again, a progress bar: then a flush writes it.)
+carriage return in it, it is something drawn over again and again, a progress bar: then a flush writes it.)  If the
+worker is killed before that, its program writes the part (`unfinished.py`).
 Redirecting, replacing and capturing work as ever; what C code prints is not seen here.
 """
 
@@ -18,6 +19,8 @@ import sys
 import threading
 from typing import Any
 
+from .unfinished import Keeper
+
 _kept: list[Any] = []  # the streams that were here before: they must not be collected, which would flush them
 _streams: list[Lines] = []
 
@@ -29,8 +32,9 @@ def remind() -> None:
 class Lines(io.BufferedIOBase):
     """The buffer below a text stream.  Thread-safe: each thread has its own line, and writes whole ones."""
 
-    def __init__(self, fd: int, name: str) -> None:
+    def __init__(self, fd: int, name: str, keeper: Keeper | None = None) -> None:
         self._fd = fd
+        self._keeper = keeper  # where parts stand until they are written
         self.name = name
         self.mode = "wb"
         self.raw = io.FileIO(fd, "wb", closefd=False)
@@ -52,6 +56,7 @@ class Lines(io.BufferedIOBase):
         if not at:
             if data:
                 self._parts[me] = part + data
+                self._keep()
                 remind()
             return len(data)
         # First what is left, then what goes out: a signal handler that prints in between has a line of its own.
@@ -61,7 +66,15 @@ class Lines(io.BufferedIOBase):
         elif part:
             del self._parts[me]
         self._put(part + data[:at])
+        if part or at < len(data):
+            self._keep()
         return len(data)
+
+    def _keep(self) -> None:
+        if self._keeper is not None:
+            with self._lock:
+                parts = list(self._parts.values())
+                self._keeper.keep(self._fd, parts[0] if len(parts) == 1 else b"\n".join(parts))
 
     def flush(self) -> None:
         """Complete lines are out already; see the module for the others."""
@@ -69,12 +82,14 @@ class Lines(io.BufferedIOBase):
         part = self._parts.get(me, b"")
         if part and (b"\r" in part or not self._holds):
             self._put(self._parts.pop(me))
+            self._keep()
 
     def release(self) -> None:
         """Write all that is left, as it is."""
         while self._parts:
             with contextlib.suppress(KeyError):  # that thread has just completed its line
                 self._put(self._parts.pop(next(iter(self._parts), 0)))
+        self._keep()
 
     @property
     def pending(self) -> bool:
@@ -85,6 +100,7 @@ class Lines(io.BufferedIOBase):
         """In a forked child: what was kept is the parent's to write, and no task's end is seen here."""
         self._parts.clear()
         self._holds = False
+        self._keeper = None
         self._lock = threading.RLock()
 
     def _put(self, data: bytes) -> None:
@@ -134,11 +150,12 @@ class Lines(io.BufferedIOBase):
         super().close()
 
 
-def arrive() -> None:
-    """In the worker."""
+def arrive(place: tuple[int, int]) -> None:
+    """In the worker; where its unfinished lines stand."""
+    keeper = Keeper.open(place)
     for fd, name in ((1, "stdout"), (2, "stderr")):
         old = getattr(sys, name)
-        lines = Lines(fd, f"<{name}>")
+        lines = Lines(fd, f"<{name}>", keeper)
         stream = io.TextIOWrapper(
             lines,
             encoding=getattr(old, "encoding", None) or "utf-8",
