@@ -8,6 +8,7 @@ import gc
 import inspect
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -359,3 +360,44 @@ def test_names_of_threads() -> None:
         assert [thread.name for thread in executor._threads] == ["special_0"]
     with futures.ThreadPoolExecutor(1) as executor:
         assert executor.submit(lambda: threading.current_thread().name).result(20).startswith("ThreadPoolExecutor-")
+
+
+def test_cancelling_what_asyncio_waits_for_ends_the_call(tmp_path: Path) -> None:
+    """It would keep its worker, and whoever leaves the block, for as long as it runs."""
+
+    async def run(executor: futures.ProcessPoolExecutor) -> None:
+        waits = asyncio.get_running_loop().run_in_executor(executor, work.say_and_sleep, tmp_path / "runs", 60)
+        await asyncio.to_thread(until, tmp_path / "runs")
+        waits.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+        assert await asyncio.get_running_loop().run_in_executor(executor, work.square, 3) == 9
+
+    start = time.monotonic()
+    with futures.ProcessPoolExecutor(1) as executor:
+        asyncio.run(run(executor))
+        running = executor.submit(work.say_and_sleep, tmp_path / "again", 0.2)
+        until(tmp_path / "again")
+        assert not running.cancel() and isinstance(running.result(20), int), "it has the standard library's word"
+    assert time.monotonic() - start < 50
+
+
+def test_one_ctrl_c_ends_an_asyncio_program(tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(
+        """
+import asyncio, sys, pathlib, futures_work as work
+from treadle import futures
+async def main():
+    with futures.ProcessPoolExecutor(1) as executor:
+        await asyncio.get_running_loop().run_in_executor(executor, work.say_and_sleep, pathlib.Path(sys.argv[1]), 300)
+asyncio.run(main())
+"""
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, str(path), str(tmp_path / "runs")]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as program:
+        until(tmp_path / "runs")
+        program.send_signal(signal.SIGINT)
+        program.communicate(timeout=30)
+    assert program.returncode == -signal.SIGINT

@@ -168,3 +168,30 @@ for error in errors:
     )
     done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout == "True True\n" * 6, done.stderr
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("guard", [True, False])
+def test_context_variables_of_the_main_module(tmp_path, method, guard) -> None:
+    """A function that is found by its name in a main module that was run again sees the variable of that one."""
+    main = """
+    with multiprocessing.get_context(METHOD).Pool(2) as pool:
+        variable.set("first")
+        result = pool.apply_async(seen)
+        variable.set("second")
+        print(result.get(), pool.apply(seen), pool.map(seen, [1, 2]), pool.apply(lambda: variable.get()))
+""".replace("METHOD", repr(method))
+    unguarded = "\n".join(line[4:] for line in main.splitlines())
+    main = 'if __name__ == "__main__":' + main if guard else unguarded
+    (tmp_path / "program.py").write_text(
+        """
+from contextvars import ContextVar
+from treadle import multiprocessing
+variable = ContextVar("of another name", default="default")
+def seen(_=None):
+    return variable.get()
+"""
+        + main
+    )
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "first second ['second', 'second'] second\n", done.stderr

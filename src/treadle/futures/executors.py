@@ -39,7 +39,8 @@ class Face:
     def _adopt(self, pool: Pool) -> None:
         """From now on the executor is a face of this pool."""
         self._pool = pool
-        pool.driver.cancel_running = False  # `Future.cancel` says False of a call that runs, as it always has
+        # `Future.cancel` says False of a call that runs, as it always has; but it ends one that asyncio has waited for.
+        pool.driver.cancel_running = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` on a worker; its result comes with the future.

@@ -205,9 +205,12 @@ class Driver:
         """Does it take no more tasks?"""
         return self._state.closing
 
-    def cancel(self, tasks: list[Task]) -> bool:
-        """Drop them, those that run only if `cancel_running`; True if all of them have ended, by this or before."""
-        self.drop(tasks, self.cancel_running)
+    def cancel(self, tasks: list[Task], running: bool = False) -> bool:
+        """Drop them, those that run only with `running` or if it is the rule here (`cancel_running`).
+
+        True if all of them have ended, by this or before.
+        """
+        self.drop(tasks, running or self.cancel_running)
         return all(task.state == DONE for task in tasks)
 
     def drop(self, tasks: list[Task], running: bool = False) -> None:

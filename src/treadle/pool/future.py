@@ -91,8 +91,13 @@ class Future(_core.FutureCore, concurrent.futures.Future[Any]):
         """
         task = self._task
         if task is not None:
-            self._driver.cancel([task])
+            self._driver.cancel([task], self._is_asyncios)
         return self.cancelled()
+
+    @property
+    def _is_asyncios(self) -> bool:
+        """Does a future of asyncio stand for it?  If that is cancelled, there is nobody else who waits."""
+        return any(getattr(each, "__module__", "") == "asyncio.futures" for each in list(self._done_callbacks))
 
     # Asked without the condition: that would be to look at it (see `unread`).
 

@@ -117,7 +117,14 @@ def reduce_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
     home = home_of_variable(variable)
     if home is not None:
         return home
-    return variable_of_token, (token_of(variable), variable.name, *_default(variable))
+    return variable_of_token, (token_of(variable), variable.name, _name_in_main(variable), *_default(variable))
+
+
+def _name_in_main(variable: ContextVar[Any]) -> str:
+    scope = vars(sys.modules["__main__"])
+    if scope.get(variable.name) is variable:
+        return variable.name
+    return next((name for name, value in list(scope.items()) if value is variable), "")
 
 
 # Kinds of values that can't change.
@@ -138,14 +145,27 @@ def token_of(variable: ContextVar[Any]) -> str:
     return token
 
 
-def variable_of_token(token: str, name: str, *default: Any) -> ContextVar[Any]:
-    """The one that stands for it here: the same one each time."""
+def variable_of_token(token: str, name: str, name_in_main: str, *default: Any) -> ContextVar[Any]:
+    """The one that stands for it here: the same one each time.
+
+    In a process that has the program's main module, as workers of a `multiprocessing.Pool` do, it is the one there.
+    """
     variable = _variables.get(token)
     if variable is None:
-        made: ContextVar[Any] = ContextVar(name, default=default[0]) if default else ContextVar(name)
+        made = _of_main(name_in_main, name) if name_in_main else None
+        if made is None:
+            made = ContextVar(name, default=default[0]) if default else ContextVar(name)
         variable = _variables.setdefault(token, made)
         _tokens[variable] = token
     return variable
+
+
+def _of_main(name_in_main: str, name: str) -> ContextVar[Any] | None:
+    try:
+        found = getattr(sys.modules["__main__"], name_in_main, None)
+    except Exception:  # it has to be run for that, and that fails: then no function of it can be called here either
+        return None
+    return found if isinstance(found, ContextVar) and found.name == name else None
 
 
 def _default(variable: ContextVar[Any]) -> tuple[Any, ...]:
