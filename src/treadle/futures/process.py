@@ -34,8 +34,8 @@ class ProcessPoolExecutor(Face, _stdlib.ProcessPoolExecutor):
     (default: the one that the program has set, else forkserver).  Each worker calls ``initializer(*initargs)`` first.
     After `max_tasks_per_child` calls a worker is replaced by a new one.
 
-    `Future.cancel` does not end a call that runs, except where asyncio waits for it (`run_in_executor`): then its worker
-    is killed.
+    `Future.cancel` does not end a call that runs, except where asyncio waits for it (`run_in_executor`): there its
+    worker is killed.
 
     A worker that dies fails the call that it ran, with a `treadle.WorkerDied`, which is a `BrokenProcessPool`; other
     calls and the executor go on.
