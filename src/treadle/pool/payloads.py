@@ -123,7 +123,7 @@ def reduce_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
 def _name_in_main(variable: ContextVar[Any]) -> str:
     scope: dict[str, Any] = vars(sys.modules["__main__"])
     if scope.get(variable.name) is variable:
-        return variable.name
+        return str(variable.name)
     return next((name for name, value in list(scope.items()) if value is variable), "")
 
 
