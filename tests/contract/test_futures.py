@@ -242,8 +242,9 @@ def test_map_reads_all_at_once_or_as_much_as_is_wanted() -> None:
                 executor.map(work.square, [], buffersize=wrong)
         with pytest.raises(TypeError, match="buffersize must be an integer or None"):
             executor.map(work.square, [], buffersize=2.0)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="chunksize"):
-            executor.map(work.square, [], chunksize=0)
+        assert list(executor.map(work.square, [3], chunksize=0)) == [9], "threads take no notice of it, as ever"
+    with futures.ProcessPoolExecutor(1) as processes, pytest.raises(ValueError, match="chunksize"):
+        processes.map(work.square, [], chunksize=0)
 
 
 def test_map_is_over_after_an_error_and_cancels_the_rest(tmp_path: Path) -> None:

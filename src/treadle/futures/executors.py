@@ -34,6 +34,7 @@ def workers(count: Any) -> int | None:
 class Face:
     """Mixed into each executor, before the standard library's class, whose own machinery is never started."""
 
+    _has_chunks = False  # does the standard library's executor of that kind look at `chunksize`?
     _pool: Pool  # Invariant: held by the executor alone, so that dropping it finishes its work
 
     def _adopt(self, pool: Pool) -> None:
@@ -69,10 +70,11 @@ class Face:
         a result is taken, so that endless ones are welcome.  `chunksize` is accepted and ignored: batches adapt by
         themselves.  `timeout` is in seconds, counted from this call.
 
-        Raises ValueError for a `chunksize` or `buffersize` below 1.  `next` raises what the call raised, or
-        TimeoutError; then, and when the iterator is closed or dropped, calls that have not started are cancelled.
+        Raises ValueError for a `buffersize`, and for processes a `chunksize`, below 1.  `next` raises what the call
+        raised, or TimeoutError; then, and when the iterator is closed or dropped, calls that have not started are
+        cancelled.
         """
-        if chunksize < 1:
+        if chunksize < 1 and self._has_chunks:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None:
             if not isinstance(buffersize, int):

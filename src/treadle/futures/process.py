@@ -44,6 +44,8 @@ class ProcessPoolExecutor(Face, _stdlib.ProcessPoolExecutor):
     TypeError for an initializer that can't be called.
     """
 
+    _has_chunks = True
+
     def __init__(
         self,
         max_workers: int | None = None,

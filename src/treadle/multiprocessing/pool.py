@@ -32,6 +32,7 @@ from ..pool import pool as engine
 from ..pool.bulk import Bulk
 from ..pool.chunks import Many
 from ..pool.cpus import available_cpus
+from ..pool.launch import client
 from ..pool.main_pickling import Inherited, dumps_for_worker
 from ..pool.options import DEFAULT, pool_options
 from .async_result import ApplyResult, AsyncResult, Callback, FutureWithCallbacks, MapResult, MaybeEncodingError, submit
@@ -312,6 +313,8 @@ class ProcessPool(engine.Pool):
         maxtasks: int | None,
     ) -> None:
         forked = method == "fork"
+        if not forked:
+            client.program.begin()  # it starts while the main module is looked at
         plan = None if forked else main_module.plan()
         known = Inherited() if plan is None else plan
 
