@@ -184,7 +184,8 @@ class Stream:
                     self._ready.append(chunk)
             else:
                 self._ready.append((entries, size))
-            if self._asleep:
+            # One that others have to precede is nothing to the reader yet, and gives no room.
+            if self._asleep and (self._ready or size < was):
                 self._changed.notify_all()
 
     # -- reading
