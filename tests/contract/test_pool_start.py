@@ -8,7 +8,7 @@ import sys
 # Each of these takes long to import, or brings much with it.
 HEAVY = {
     "asyncio", "cloudpickle", "ctypes", "dataclasses", "inspect", "json", "multiprocessing", "pathlib", "platform",
-    "socket", "subprocess", "tokenize", "uuid",
+    "socket", "subprocess", "uuid",
 }  # fmt: skip
 
 
