@@ -66,8 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def dask_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster_work.DaskCluster]:
     """Three workers, for all tests that leave them as they are; and the program's default client is of them."""
-    import distributed.utils
-
+    distributed = pytest.importorskip("distributed", reason="treadle[dask] is not installed")
     distributed.utils._offload_executor.submit(int).result()  # a thread of Dask's, that stays
     with cluster_work.dask_cluster(tmp_path_factory.mktemp("dask")) as made:
         cluster_work.address["dask"] = made.address
@@ -80,7 +79,7 @@ def dask_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster_w
 @pytest.fixture(scope="session")
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster_work.RayCluster]:
     """Two nodes, three CPUs, and this program connected to them: once, as that takes seconds."""
-    import ray
+    ray = pytest.importorskip("ray", reason="treadle[ray] is not installed")
 
     os.environ.update(cluster_work.RAY_ENVIRONMENT)
     with cluster_work.ray_cluster(tmp_path_factory.mktemp("ray"), (2, 1)) as made:
