@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import os
@@ -32,14 +33,17 @@ class _Program:
             return self._pid if self._lives() else None
 
     def begin(self) -> None:
-        """There will be a pool soon: start it, if there is none.  What goes wrong, `connect` will say."""
-        if self._lock.acquire(blocking=False):  # else somebody is at it, perhaps below a signal handler
-            try:
-                with contextlib.suppress(Exception):
-                    if not self._lives():
-                        self._start()
-            finally:
-                self._lock.release()
+        """There will be a pool soon: start it, if there is none.  What goes wrong, `connect` will say.
+
+        In a thread of its own, where no interrupt can come between taking the lock and letting go of it, or between
+        starting a process and knowing it."""
+        with contextlib.suppress(RuntimeError):  # no thread can be started, or none any more: the pool will say so
+            _thread.start_new_thread(self._begin, ())
+
+    def _begin(self) -> None:
+        with contextlib.suppress(Exception), self._lock:
+            if not self._lives():
+                self._start()
 
     def connect(self) -> packets.Socket:
         """A new pool's socket to the nursery."""
