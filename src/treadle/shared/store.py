@@ -32,6 +32,7 @@ R = TypeVar("R")
 FIRST_BYTES = 256 * 1024  # of a store in memory; it grows when it is full
 FILE_BYTES = 1 << 36  # the most that a store in a file can hold: addresses, not memory
 PAGE = 4096
+_NOBODYS = b"\xff\xff"  # a key that no record has
 NOTHING = b"\0\0\0\0"  # the last bytes of a value that contains no shared objects (see `values.py`)
 
 
@@ -267,6 +268,19 @@ class Store:
                 raise MemoryError(f"the manager's {size} bytes are full, and there is no memory for more")
         self._map(os.fstat(self.fd).st_size)
 
+    def _turn(self) -> None:
+        """Under the lock, with no transaction open: commit something, which leaves no trace.
+
+        What a transaction frees, LMDB gives to the second one after it: so who has made room has it now.
+        """
+        txn = self._begin(write=True)
+        try:
+            txn.put(_NOBODYS, b"")
+            txn.delete(_NOBODYS)
+            txn.commit()
+        except lmdb.Error:  # not even a few pages are left
+            _abort(txn)
+
     # -- operations -----------------------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> bytes | None:
@@ -347,7 +361,7 @@ class Store:
 
     def exchange(self, op: Callable[..., R], /, *args: Any) -> R:
         """`write`, for one who has the lock and no transaction."""
-        room = PAGE
+        room, turned = PAGE, False
         while True:
             txn = None
             try:
@@ -362,8 +376,14 @@ class Store:
                 if txn is not None:
                     _abort(txn)
                 self.epoch += 1
-                self._grow(room)
-                room *= 2
+                try:
+                    self._grow(room)
+                    room *= 2
+                except MemoryError:
+                    if turned:
+                        raise
+                    turned = True
+                    self._turn()
             except BaseException as error:
                 self.epoch += 1
                 if txn is not None:
