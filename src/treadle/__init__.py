@@ -7,9 +7,11 @@ How the package is laid out; a layer imports only what stands above it:
 
     errors.py          every exception and warning, grouped by whose fault it is
     progress.py        the progress display
-    _native/           the C core: locks that know their owner, the board that diagnosis reads, the local queue
-    sync/              Barrier, RWLock, Thread, and the words that a deadlock is reported in
-    queues/            local: for the threads and event loops of one process
+    _native/           the C core: locks that know their owner, the board that diagnosis reads, queues, a pool's lanes
+    recording/         traces: who ran and waited when
+    sync/              Barrier, RWLock, Thread, shared locks, and the words that a deadlock is reported in
+    queues/            local: for the threads and event loops of one process; shared: between processes
+    shared/            data that several processes change: managers, buffers, values
     waiting.py         wait() for the first of several things
     pool/              state.py is the brain, driver.py the hands, engines/ where tasks run
     diagnose/          who waits for whom, since when, and where
