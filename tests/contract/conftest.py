@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             fixture = f"{name}_cluster"
             named = item.get_closest_marker("heavy") is not None and any(str(value) == name for value in values)
             if named and fixture not in item.fixturenames:
-                item.fixturenames.insert(0, fixture)
+                item.fixturenames = [fixture, *item.fixturenames]  # the list is that of all with other parameters, too
             if fixture in item.fixturenames:
                 clusters[name].append(item)
     last = [item for name in CLUSTERS for item in clusters[name]]
