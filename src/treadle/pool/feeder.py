@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from .._native import _core
-from ..errors import TaskNotPicklable
+from ..errors import TaskNotPicklable, Unsupported
 from .decision import Decision
 from .inbox import Inbox, Slot
 from .options import DEFAULT, TaskOptions
@@ -135,7 +135,7 @@ class Feeder:
         trouble: BaseException | None = None
         try:
             call = self.owner.driver.engine.encode(self.fn, args, None, self._memo)
-        except TaskNotPicklable as error:
+        except (TaskNotPicklable, Unsupported) as error:  # Unsupported: not in this engine's workers
             call, trouble = Call(self.fn, args, None), error
         task = slot.task = Task(call, slot, self._index, self.options.task)
         if trouble is None:

@@ -58,6 +58,7 @@ class DaskEngine(ClusterEngine):
         self._patience = START_SECONDS
         self._numbers = itertools.count(1)
         self._scattered: dict[int, Any] = {}  # what is large, as Dask futures; of the client's loop alone
+        self._scattering = asyncio.Lock()  # held while _scattered changes: two stations may ask for the same at once
         self._talks: dict[Seat, asyncio.Task[None]] = {}  # of the client's loop alone
 
     def open(self, host: Host, options: PoolOptions, workers: int | None) -> None:
@@ -267,14 +268,17 @@ class DaskEngine(ClusterEngine):
     async def _put(self, large: dict[int, bytes]) -> dict[int, Any]:
         """Have the cluster keep these; only what it does not keep already travels."""
         assert self._client is not None
-        for number, blob in large.items():
-            kept = self._scattered.pop(number, None)
-            if kept is None or kept.status != "finished":
-                kept = await self._client._scatter(blob, hash=False)
-            self._scattered[number] = kept
-        there = {number: self._scattered[number] for number in large}
-        while len(self._scattered) > max(self.kept_on_cluster, len(large)):
-            del self._scattered[next(iter(self._scattered))]
+        if not large:
+            return {}
+        async with self._scattering:
+            for number, blob in large.items():
+                kept = self._scattered.pop(number, None)
+                if kept is None or kept.status != "finished":
+                    kept = await self._client._scatter(blob, hash=False)
+                self._scattered[number] = kept
+            there = {number: self._scattered[number] for number in large}
+            while len(self._scattered) > max(self.kept_on_cluster, len(large)):
+                del self._scattered[next(iter(self._scattered))]
         return there
 
     def tell(self, seat: Seat, what: Callable[..., None], *args: Any) -> None:
