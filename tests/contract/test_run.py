@@ -67,7 +67,7 @@ from multiprocessing.managers import SyncManager
 class Mine(SyncManager): pass
 if __name__ == "__main__":
     for method in ("forkserver", "spawn", "fork"):
-        with Mine(ctx=mp.get_context(method)) as manager:
+        with Mine(ctx=mp.get_context(method), shutdown_timeout=50) as manager:  # after 1 s it would kill the server
             print(method, manager.dict(a=1), manager.Pool(1).map(abs, [-1]))
 """
 PROGRAMS = {

@@ -29,7 +29,14 @@ AHEAD_BYTES = 64 << 20  # bytes of them, in and out
 AT_ONCE = 64  # items submitted together, where taking them can't block
 SHORT = 256  # items: an input with no more of them needs no thread
 
-Entry = tuple[bool, Any]  # (True, value) or (False, exception)
+
+class _Failed:
+    """What stands in the place of a value: what its call has raised."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 class Stream:
@@ -46,8 +53,8 @@ class Stream:
         self._job = job
         self._memo: dict[str, Any] = {"context": contexts.current()}
         self._changed = Condition()  # guards the rest.  Rank: a leaf; nothing is called under it.
-        self._ready: deque[tuple[list[Entry], int]] = deque()  # chunks with their bytes, in the order of reading
-        self._early: dict[int, tuple[list[Entry], int]] = {}  # ordered: chunks that others have to precede
+        self._ready: deque[tuple[list[Any], int]] = deque()  # chunks with their bytes, in the order of reading
+        self._early: dict[int, tuple[list[Any], int]] = {}  # ordered: chunks that others have to precede
         self._turn = 0  # ordered: which is next to be ready
         self._open: dict[int, Task] = {}  # submitted, and not ended
         self._bytes = 0  # of chunks submitted and unread: of what they were called with, then of their results
@@ -85,11 +92,11 @@ class Stream:
                 if chunks and not self._submit(chunks):
                     break
                 if trouble is not None:
-                    self._settle(self._new(), [(False, trouble)])
+                    self._settle(self._new(), [_Failed(trouble)])
                 if trouble is not None or len(chunks) < at_once:
                     break
         except Exception as error:
-            self._settle(self._new(), [(False, error)])
+            self._settle(self._new(), [_Failed(error)])
         finally:
             with self._changed:
                 self._fed = True
@@ -136,7 +143,7 @@ class Stream:
                 call = self.driver.engine.encode(self._fn, chunk, None, self._memo)
             except TaskNotPicklable as error:
                 trouble = as_here(describe_task(error, Task(Call(self._fn, chunk, None), self, number)))
-                self._settle(number, [(False, trouble)])
+                self._settle(number, [_Failed(trouble)])
                 continue
             tasks.append(Task(call, self, number))
         with self._changed:
@@ -147,7 +154,7 @@ class Stream:
             refusal = CancelledError("the pool was terminated")
             for task in tasks:
                 assert task.index is not None
-                self._settle(task.index, [(False, refusal)], payload_size(task.call.payload))
+                self._settle(task.index, [_Failed(refusal)], payload_size(task.call.payload))
             return False
         return True
 
@@ -157,40 +164,40 @@ class Stream:
         """A chunk has ended (see `task.Sink`)."""
         index, chunk, fn = task.index, task.call.args, task.call.fn
         assert index is not None
-        entries: list[Entry]
+        values: list[Any]
         if kind == CANCELLED:
-            entries = [(False, CancelledError("the pool was terminated"))]
+            values = [_Failed(CancelledError("the pool was terminated"))]
         else:
             ok, value = resolve(task, kind, data)
             if not ok:
-                entries = [(False, as_here(value))]
+                values = [_Failed(as_here(value))]
             elif isinstance(fn, Many) and isinstance(value, Part):
-                entries = [(True, each) for each in value.results]
+                values = value.results
                 for place, failure in value.failed:
                     at = index * self._chunk + place
-                    entries[place] = False, as_here(item_error(fn, self, chunk[place], at, failure))
+                    values[place] = _Failed(as_here(item_error(fn, self, chunk[place], at, failure)))
             else:
-                entries = [(True, value)]
-        self._settle(index, entries, payload_size(task.call.payload), payload_size(data))
+                values = [value]
+        self._settle(index, values, payload_size(task.call.payload), payload_size(data))
 
-    def _settle(self, number: int, entries: list[Entry], was: int = 0, size: int = 0) -> None:
+    def _settle(self, number: int, values: list[Any], was: int = 0, size: int = 0) -> None:
         with self._changed:
             self._open.pop(number, None)
             self._bytes += size - was
             if self._ordered:
-                self._early[number] = entries, size
+                self._early[number] = values, size
                 while (chunk := self._early.pop(self._turn, None)) is not None:
                     self._turn += 1
                     self._ready.append(chunk)
             else:
-                self._ready.append((entries, size))
+                self._ready.append((values, size))
             # One that others have to precede is nothing to the reader yet, and gives no room.
             if self._asleep and (self._ready or size < was):
                 self._changed.notify_all()
 
     # -- reading
 
-    def read(self, sleep: float | None) -> list[Entry] | None:
+    def read(self, sleep: float | None) -> list[Any] | None:
         """What there is to read now, nothing at the end; None if there is nothing within so many seconds."""
         with self._changed:
             self._begun = True
@@ -202,7 +209,7 @@ class Stream:
                     return None
             if not self._ready and self._end is not None:
                 raise self._end
-            found: list[Entry] = []
+            found: list[Any] = []
             while self._ready:
                 chunk, size = self._ready.popleft()
                 found += chunk
@@ -255,7 +262,7 @@ class IMapIterator(Iterator[Any]):
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._chunk: deque[Entry] = deque()
+        self._values: list[Any] = []  # what came and was not handed out, the next one last: nothing else holds it then
 
     def __iter__(self) -> IMapIterator:
         return self
@@ -266,16 +273,16 @@ class IMapIterator(Iterator[Any]):
         Raises what that call raised, `StopIteration` at the end, and `multiprocessing.TimeoutError` if it is not done
         in time.
         """
-        while not self._chunk:
+        while not self._values:
             self._read(timeout)
-        ok, value = self._chunk.popleft()
-        if ok:
+        value = self._values.pop()
+        if type(value) is not _Failed:
             return value
-        raise value
+        raise value.error
 
     def _read(self, timeout: float | None) -> None:
         stream = self._stream
-        found: list[list[Entry]] = []
+        found: list[list[Any]] = []
 
         def sleep(seconds: float | None) -> bool:
             chunk = stream.read(seconds)
@@ -290,7 +297,8 @@ class IMapIterator(Iterator[Any]):
             raise TimeoutError
         if not found[0]:
             raise StopIteration
-        self._chunk.extend(found[0])
+        self._values = found[0]
+        self._values.reverse()
 
     __next__ = next
 
