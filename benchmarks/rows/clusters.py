@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from concurrent import futures
 from contextlib import ExitStack
 from typing import Any
 
@@ -105,6 +106,24 @@ def on_ray(fn: Callable[[Any], Any], make: Callable[[], Any]) -> Callable[[ExitS
     return open_it
 
 
+def bare_threads(fn: Callable[[Any], Any], item: Any) -> Callable[[ExitStack], Work]:
+    """No cluster at all: as many threads as there are workers, each with its share of the naps."""
+
+    def open_it(stack: ExitStack) -> Work:
+        pool = stack.enter_context(futures.ThreadPoolExecutor(WORKERS))
+
+        def share(count: int) -> None:
+            for _ in range(count):
+                fn(item)
+
+        def work(count: int) -> None:
+            futures.wait([pool.submit(share, count // WORKERS) for _ in range(WORKERS)])
+
+        return work
+
+    return open_it
+
+
 def round_trips(kind: str) -> Callable[[ExitStack], Work]:
     """One no-op task after the other."""
 
@@ -172,11 +191,13 @@ def rows() -> list[Row]:
     found = []
     for count, seconds, goal in ((2000, 0.001, 2.0), (60, 0.1, 0.91)):
         label = f"{count:,} tasks of {seconds * 1000:g} ms"
+        bare = Contestant("two threads, no cluster", bare_threads(nap, seconds), limit=True)
         found.append(Row(
             f"dask: {label}", count,
             [
                 Contestant("treadle.Pool, dask", ours("dask", nap, seconds, dask_client)),
                 Contestant("dask, one future a task", on_dask(nap, lambda seconds=seconds: seconds)),
+                bare,
             ],
             {"dask, one future a task": goal}, turn=math.inf, rounds=3, quick=seconds < 0.1,
         ))  # fmt: skip
@@ -185,6 +206,7 @@ def rows() -> list[Row]:
             [
                 Contestant("treadle.Pool, ray", ours_on_ray(nap, seconds)),
                 Contestant("ray, one task each", on_ray(nap, lambda seconds=seconds: seconds)),
+                bare,
             ],
             {"ray, one task each": goal}, turn=math.inf, rounds=3, quick=False,
         ))  # fmt: skip
