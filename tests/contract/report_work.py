@@ -96,6 +96,18 @@ def warn_caught() -> int:
     return len(caught)
 
 
+def warn_of_wsgi() -> tuple[bool, str]:
+    """Was its module loaded before, and what becomes of a warning of it?"""
+    loaded = "wsgiref.validate" in sys.modules
+    from wsgiref.validate import WSGIWarning
+
+    try:
+        warnings.warn("strange", WSGIWarning, stacklevel=1)
+    except WSGIWarning as error:
+        return loaded, str(error)
+    return loaded, ""
+
+
 def thread_error() -> None:
     def body() -> None:
         raise LookupError("in a thread of a task")

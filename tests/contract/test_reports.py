@@ -186,6 +186,15 @@ def test_the_filters_are_mirrored() -> None:
     assert [w for w in caught if w.category is work.OddWarning] == []
 
 
+def test_a_filter_holds_for_a_module_that_is_loaded_later_and_loads_none() -> None:
+    from wsgiref.validate import WSGIWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WSGIWarning)
+        with Pool(1, engine="processes") as pool:
+            assert pool.submit(work.warn_of_wsgi).result(20) == (False, "strange")
+
+
 # -- errors that nobody catches
 
 

@@ -14,20 +14,55 @@ from ..reports import WARNING, Sender
 Filter = tuple[str, Any, type[Warning], Any, int]
 
 
+class _Later(type):
+    """The type of what stands in a filter for a category of a module that is not loaded.
+
+    A library that adds a filter of its own would else be imported by every worker, and that may take longer than
+    everything else that a worker does first.  Before its module is there, nothing can be of that category.
+    """
+
+    module: str
+    name: str
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        found: Any = sys.modules.get(cls.module)
+        for part in cls.name.split("."):
+            found = getattr(found, part, None)
+        return isinstance(found, type) and issubclass(subclass, found)
+
+
+def _category(module: str, name: str) -> type[Warning]:
+    """In the worker: that category, or what stands for it."""
+    category: Any = sys.modules.get(module)
+    for part in name.split("."):
+        category = getattr(category, part, None)
+    return category if isinstance(category, type) else _Later(name, (Warning,), {"module": module, "name": name})
+
+
 def settings() -> list[bytes]:
     """In the program: its filters, each for itself: a category may be of a kind that can't travel."""
     found = []
     for entry in list(warnings.filters):
+        category: Any
+        action, message, category, module, line = entry
         try:
-            found.append(pickle.dumps(tuple(entry)) if _by_name(entry[2]) else dumps(tuple(entry)))
+            if _by_name(category):  # `dumps` would suspect a filter that names the main module in its pattern
+                name = [category.__module__, category.__qualname__]
+                found.append(pickle.dumps((action, message, name, module, line)))
+            else:
+                found.append(dumps(tuple(entry)))
         except Exception:
             continue
     return found
 
 
 def _by_name(category: object) -> bool:
-    """Is it found by its name everywhere?  `dumps` would suspect a filter that names the main module in its pattern."""
-    return isinstance(category, type) and importable_module(category.__module__)
+    """Is it found by its name everywhere?"""
+    return (
+        isinstance(category, type)
+        and importable_module(category.__module__)
+        and _category(category.__module__, category.__qualname__) is category
+    )
 
 
 def arrive(values: list[bytes], sender: Sender) -> None:
@@ -35,9 +70,10 @@ def arrive(values: list[bytes], sender: Sender) -> None:
     filters: list[Filter] = []
     for blob in values:
         try:
-            filters.append(loads(blob))
+            action, text, category, module, line = loads(blob)
         except Exception:  # a category of a module that this process can't import
             continue
+        filters.append((action, text, _category(*category) if isinstance(category, list) else category, module, line))
     warnings.filters[:] = filters  # type: ignore[index]
     with warnings.catch_warnings():  # tells the C side that they have changed
         pass
