@@ -40,7 +40,11 @@ class Suites:
     def _run(self, suite: Suite) -> tuple[int, str]:
         command = [sys.executable, str(HARNESS), *suite.arguments, "--seconds", str(suite.seconds)]
         with tempfile.TemporaryFile() as out:  # not a pipe: whom it starts may outlive it, and hold the other end
-            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+            try:
+                process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+            except OSError as error:  # said with what it may come from: a moment later nothing of that is to be seen
+                with open("/proc/meminfo") as memory:
+                    return 1, f"not started: {error!r}; {sorted(os.listdir('/proc/self/fd'))}; {memory.read()}"
             self._running.add(process)
             try:
                 if self._over:
