@@ -97,6 +97,7 @@ def _one(command: list[str], limit: float = LIMIT) -> str:
     """Run a row; what went wrong, or an empty string."""
     log = ROOT / "build" / "bench" / "stderr.log"  # peers say much
     log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     # A file, not a pipe: what a peer leaves behind would hold its other end.
     with log.open("ab") as noise, tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
@@ -111,7 +112,7 @@ def _one(command: list[str], limit: float = LIMIT) -> str:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         out.seek(0)
-        print("\n".join(out.read().decode().splitlines()[1:]), flush=True)
+        print("\n".join(out.read().decode().splitlines()[1:]), f"\n  ({time.monotonic() - began:.1f} s)", flush=True)
     return f"exit code {process.returncode}; see {log.relative_to(ROOT)}" if process.returncode else ""
 
 

@@ -1,4 +1,4 @@
-"""A call on an idle pool of processes: sent by the thread that submits it, received by the thread that waits for it."""
+"""A call on an idle pool: sent by the thread that submits it, received by the thread that waits for it."""
 
 from __future__ import annotations
 
@@ -68,6 +68,27 @@ def test_a_round_trip_leaves_the_reactor_asleep(pool: treadle.Pool, by_the_react
     assert [pool.submit(double, i).result() for i in range(200)] == [2 * i for i in range(200)]
     assert len(by_the_reactor) < 100
     assert pool.stats().done == 201
+
+
+def test_a_round_trip_with_a_thread_concerns_two_threads(
+    monkeypatch: pytest.MonkeyPatch, by_the_reactor: list[int]
+) -> None:
+    taken: list[Driver] = []
+    monkeypatch.setattr(Driver, "_take", lambda driver, take=Driver._take: (taken.append(driver), take(driver))[1])
+    with treadle.Pool(3, "threads") as pool:
+        assert pool.submit(double, 4).result() == 8
+        taken.clear()
+        by_the_reactor.clear()
+        threads = {pool.submit(threading.get_ident).result() for _ in range(200)}
+        assert len(threads) == 1, "the one that was idle last"
+        assert taken == [] and by_the_reactor == []
+        assert pool.stats().done == 201
+        with pytest.raises(ValueError, match="7"):
+            pool.submit(fail, 7).result()
+        naps = [pool.submit(nap, 0.05) for _ in range(6)]  # more than there are threads
+        assert [future.result() for future in naps] == [0.05] * 6
+        with pytest.raises(TimeoutError):
+            pool.submit(nap, 0.2).result(0.001)
 
 
 def test_nobody_has_to_wait_for_the_value(pool: treadle.Pool) -> None:

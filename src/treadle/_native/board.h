@@ -64,7 +64,7 @@ struct tl_hot {
     /* Invariant: 1 while its thread is, or is about to be, in the system call that sleeps; 0 while it spins. */
     _Atomic uint16_t parked;
     /* Hints, for a woken thread that wants the GIL of the one that woke it: who that was, and whether this thread has
-     * let go of the interpreter to sleep. */
+     * let go of the interpreter to sleep (bit 0), and on which processor it did that or came back from it (the others). */
     _Atomic uint32_t waker;
     _Atomic uint32_t asleep;
 };

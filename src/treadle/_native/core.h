@@ -17,7 +17,7 @@ struct core_state {
     PyTypeObject *lock_type, *rlock_type, *condition_type, *semaphore_type, *event_type, *queue_type;
     PyTypeObject *shared_type, *shared_lock_type, *shared_rlock_type, *shared_queue_type, *segment_type,
         *loan_type, *lane_type, *port_type, *store_type, *parcel_type, *call_type, *task_type, *future_type, *worker_type,
-        *brain_type, *slot_type, *inbox_type, *odd_type, *singles_type, *known_type, *desk_type, *pack_type;
+        *brain_type, *slot_type, *inbox_type, *odd_type, *singles_type, *known_type, *desk_type, *pack_type, *seat_type;
     PyObject *future_states[5]; /* the names of concurrent.futures */
     PyObject *text_popleft, *text_locked, *text_append, *text_appendleft, *text_extend;
     /* Set by hook(): what the layers above put in.  Each may be NULL. */
@@ -59,6 +59,13 @@ static inline struct tl_self *core_self(void)
         core_no_record();
     return self;
 }
+
+/* A thread that waits without core_wait, detached from the interpreter, says so: those whom it has woken see by it that it is
+ * out of their way (core_await_turn). */
+void core_asleep(struct tl_self *self, bool asleep);
+/* Still detached, after a wake-up: wait for a moment until the thread of that record, which woke this one and still has the
+ * GIL, goes to sleep itself.  0: nobody. */
+void core_await_turn(uint32_t waker);
 
 /* -- waiting ------------------------------------------------------------------------------------------------------ */
 

@@ -4,18 +4,36 @@
 
 #define SLICE_NS ((int64_t)50 * 1000000) /* longer waits are for the ordinary way, which signals and reports know */
 #define AHEAD_MOST 4 /* who sends more without waiting for any wants many done, not one at once: batches cost less */
+#define WORTH_NS 100000                  /* shorter waits than that are not worth a look at a thread */
 #define TRIES 64                         /* looks at the brain's lock, while somebody else has it for a moment */
+
+/* A worker that is a thread has a seat, with an inbox. */
+static bool send_to_seat(struct core_state *core, struct state_object *state, struct worker_object *worker,
+                           struct task_object *task)
+{
+    PyObject *batch = Py_BuildValue("((LO))", state->next_seq, (PyObject *)task);
+    bool sent = batch != NULL && dispatch_place(state, worker, task) == 0;
+    if (sent && seat_send(worker->lane, batch) < 0) {
+        dispatch_take_back(core, state, worker, task);
+        sent = false;
+    }
+    Py_XDECREF(batch);
+    return sent;
+}
 
 bool direct_send(struct core_state *core, struct state_object *state, struct task_object *task)
 {
     struct worker_object *worker = dispatch_idle(core, state, task);
     bool sent = false;
-    if (worker != NULL && state->ahead < AHEAD_MOST && worker->lane != NULL &&
-        Py_TYPE(worker->lane) == core->lane_type && lane_write_task(worker->lane, core, task, (uint64_t)state->next_seq)) {
+    if (worker == NULL || state->ahead >= AHEAD_MOST || worker->lane == NULL) {
+        /* nowhere */
+    } else if (Py_TYPE(worker->lane) == core->seat_type) {
+        sent = send_to_seat(core, state, worker, task);
+    } else if (Py_TYPE(worker->lane) == core->lane_type && lane_write_task(worker->lane, core, task, (uint64_t)state->next_seq)) {
         sent = dispatch_place(state, worker, task) == 0;
         lane_write_end(worker->lane, sent);
-        state->ahead += sent;
     }
+    state->ahead += sent;
     PyErr_Clear();
     return sent;
 }
@@ -37,11 +55,12 @@ static void give_lock(PyObject *op)
     tl_lock_release(&lock->lock, lock_id(lock), tl_self());
 }
 
-/* With the brain's lock: the lane of the worker that runs it, as a new reference, and its number there; or NULL. */
+/* With the brain's lock: the lane or seat of the worker that runs it, as a new reference, and its number there; or NULL. */
 static PyObject *lane_of(struct core_state *core, struct state_object *state, struct task_object *task, PyObject **seq)
 {
     struct worker_object *worker = dispatch_runner(core, state, task, seq);
-    if (worker != NULL && worker->lane != NULL && Py_TYPE(worker->lane) == core->lane_type)
+    if (worker != NULL && worker->lane != NULL &&
+        (Py_TYPE(worker->lane) == core->lane_type || Py_TYPE(worker->lane) == core->seat_type))
         return Py_NewRef(worker->lane);
     Py_CLEAR(*seq);
     PyErr_Clear();
@@ -109,7 +128,9 @@ PyObject *direct_fetch(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     state->ahead = 0;
     lane = lane_of(core, state, (struct task_object *)task, &seq);
     give_lock(lock);
-    if (lane != NULL && lane_claim(lane, &claim)) {
+    if (lane != NULL && Py_TYPE(lane) == core->seat_type) {
+        done = ns >= WORTH_NS && future_watch(future); /* its thread finishes the future itself */
+    } else if (lane != NULL && lane_claim(lane, &claim)) {
         bool found = lane_watch(lane, &claim, 0);
         if (!found && ns > 0) {
             Py_BEGIN_ALLOW_THREADS

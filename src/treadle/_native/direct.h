@@ -1,5 +1,6 @@
 /* The short way for a call that somebody waits for, while its pool has nothing else to do: the thread that submits it puts
  * it into an idle worker's lane, and the thread that waits for its value takes it out of there.  No other thread is woken.
+ * A worker that is a thread has an inbox in place of the lane, and settles itself what it returns (seat_object.c).
  *
  * Both open only while the brain's rules would do just that; see dispatch.h, and README.md for the hand-over of a lane's
  * results from the reactor to a waiting thread and back. */

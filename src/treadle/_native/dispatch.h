@@ -11,7 +11,7 @@
 struct worker_object {
     PyObject_HEAD
     PyObject *id, *state, *assigned, *draining;
-    PyObject *lane;     /* the driver's: where a task may be put into without its engine; None or NULL: nowhere */
+    PyObject *lane;     /* the driver's: the lane or inbox where a task may be put into without its engine; None or NULL: nowhere */
     long long last;     /* the highest sequence number that it was given */
     Py_ssize_t waiting; /* for how many others it waits */
     char retired;
@@ -53,6 +53,9 @@ int dispatch_exchange(struct core_state *core, struct state_object *state, struc
 struct worker_object *dispatch_idle(struct core_state *core, struct state_object *state, struct task_object *task);
 /* It gets it, under state->next_seq.  0, or -1 with an exception: then nothing has changed. */
 int dispatch_place(struct state_object *state, struct worker_object *worker, struct task_object *task);
+/* It could not be sent after all: as if nothing had happened.  Keeps the exception. */
+void dispatch_take_back(struct core_state *core, struct state_object *state, struct worker_object *worker,
+                        struct task_object *task);
 
 /* The worker that the task runs in, if that has nothing else, and all that the rules would do about its return is to end it;
  * borrowed, and its number as a new reference.  NULL, perhaps with an exception, if not. */
@@ -64,9 +67,15 @@ int dispatch_open(struct state_object *state, struct worker_object *worker, bool
 void dispatch_returned(struct core_state *core, struct state_object *state, struct worker_object *worker, PyObject *seq,
                        long long nanoseconds);
 
+/* All of that at once: a worker's only task has returned; was that all that the rules would do about it? */
+bool dispatch_end(struct core_state *core, struct state_object *state, struct task_object *task, long long nanoseconds);
+
 /* A new task goes to an idle worker, or joins the queue, if the rules would do just that.  False, perhaps with an exception, if
  * not; then nothing has happened. */
 bool dispatch_offer(struct core_state *core, struct state_object *state, struct task_object *task);
+
+/* Put something into the inbox of a worker's thread, without waiting (seat_object.c).  0, or -1 with an exception. */
+int seat_send(PyObject *seat, PyObject *item);
 
 /* Take the driver's lock without waiting.  False also if that can't be. */
 bool dispatch_try(PyObject *lock, struct core_state *core);

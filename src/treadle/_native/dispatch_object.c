@@ -591,16 +591,18 @@ static bool is_calm(struct core_state *core, struct state_object *self)
 
 struct worker_object *dispatch_idle(struct core_state *core, struct state_object *self, struct task_object *task)
 {
+    struct worker_object *worker, *last = NULL;
     PyObject *key, *value;
     Py_ssize_t at = 0;
     if (task->state != TASK_NEW || task->options != core->default_options || !is_calm(core, self))
         return NULL;
+    /* The one that became idle last: it may still look for more before it sleeps, and what it needs is in its caches. */
     while (PyDict_Next(self->open, &at, &key, &value)) {
-        struct worker_object *worker = (struct worker_object *)value;
+        worker = (struct worker_object *)value;
         if (PyObject_TypeCheck(value, core->worker_type) && PyDict_GET_SIZE(worker->assigned) == 0)
-            return worker;
+            last = worker;
     }
-    return NULL;
+    return last;
 }
 
 int dispatch_place(struct state_object *self, struct worker_object *worker, struct task_object *task)
@@ -622,6 +624,25 @@ int dispatch_place(struct state_object *self, struct worker_object *worker, stru
     Py_DECREF(seq);
     publish(self);
     return 0;
+}
+
+void dispatch_take_back(struct core_state *core, struct state_object *self, struct worker_object *worker,
+                        struct task_object *task)
+{
+    PyObject *type, *error, *traceback, *seq, *value;
+    Py_ssize_t at = 0;
+    PyErr_Fetch(&type, &error, &traceback);
+    if (PyDict_Next(worker->assigned, &at, &seq, &value) && value == (PyObject *)task) {
+        Py_INCREF(seq);
+        Py_XDECREF(release(core, worker, seq));
+        Py_DECREF(seq);
+        task->state = TASK_NEW;
+        task->attempts--;
+        if (dispatch_open(self, worker, true) < 0)
+            PyErr_Clear(); /* it gets its tasks after the next event for it */
+        publish(self);
+    }
+    PyErr_Restore(type, error, traceback);
 }
 
 struct worker_object *dispatch_runner(struct core_state *core, struct state_object *self, struct task_object *task,
@@ -674,6 +695,17 @@ void dispatch_returned(struct core_state *core, struct state_object *self, struc
     publish(self);
 }
 
+bool dispatch_end(struct core_state *core, struct state_object *self, struct task_object *task, long long nanoseconds)
+{
+    PyObject *seq;
+    struct worker_object *worker = dispatch_runner(core, self, task, &seq);
+    bool done = worker != NULL && dispatch_open(self, worker, true) == 0;
+    if (done)
+        dispatch_returned(core, self, worker, seq, nanoseconds);
+    Py_XDECREF(seq);
+    return done;
+}
+
 /* For tests: _place(task) -> (worker's id, seq), or None. */
 static PyObject *state_place(PyObject *op, PyObject *task)
 {
@@ -695,11 +727,9 @@ static PyObject *state_place(PyObject *op, PyObject *task)
 /* For tests: _return(task, nanoseconds) -> was all that the rules would do to end it? */
 static PyObject *state_return(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
-    struct state_object *self = (struct state_object *)op;
     struct core_state *core = module_of(op);
-    struct worker_object *worker;
-    PyObject *seq;
     long long nanoseconds;
+    bool done;
     if (nargs != 2 || !core_is_task(core, args[0])) {
         PyErr_SetString(PyExc_TypeError, "_return(task, nanoseconds)");
         return NULL;
@@ -707,16 +737,8 @@ static PyObject *state_return(PyObject *op, PyObject *const *args, Py_ssize_t na
     nanoseconds = PyLong_AsLongLong(args[1]);
     if (PyErr_Occurred())
         return NULL;
-    worker = dispatch_runner(core, self, (struct task_object *)args[0], &seq);
-    if (worker == NULL)
-        return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
-    if (dispatch_open(self, worker, true) < 0) {
-        Py_DECREF(seq);
-        return NULL;
-    }
-    dispatch_returned(core, self, worker, seq, nanoseconds);
-    Py_DECREF(seq);
-    Py_RETURN_TRUE;
+    done = dispatch_end(core, (struct state_object *)op, (struct task_object *)args[0], nanoseconds);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(done);
 }
 
 /* _exchange(worker, seq) -> (next seq, next task) or None */
@@ -903,8 +925,8 @@ int core_add_dispatch(PyObject *module, struct core_state *core)
     core->text_appendleft = PyUnicode_InternFromString("appendleft");
     core->text_extend = PyUnicode_InternFromString("extend");
     core->text_locked = PyUnicode_InternFromString("locked");
-    if (core->text_locked == NULL || core->text_popleft == NULL || core->text_append == NULL || core->text_appendleft == NULL ||
-        core->text_extend == NULL)
+    if (core->text_locked == NULL || core->text_popleft == NULL || core->text_append == NULL ||
+        core->text_appendleft == NULL || core->text_extend == NULL)
         return -1;
     core->worker_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &worker_spec, NULL);
     if (core->worker_type == NULL || PyModule_AddType(module, core->worker_type) < 0)

@@ -237,6 +237,7 @@ static bool finish(PyObject *op, PyObject *value)
     uint32_t pending = FUTURE_PENDING;
     if (atomic_load_explicit(&self->word, memory_order_relaxed) != FUTURE_PENDING)
         return false;
+    atomic_store_explicit(&self->finisher, tl_self_here == NULL ? 0 : tl_self_here->records[0], memory_order_relaxed);
     /* A task ends once, so nobody else writes this; and nobody reads it before the word says finished. */
     Py_XSETREF(self->result, Py_NewRef(value));
     /* SYNC POINT: future (release) */
@@ -278,6 +279,31 @@ bool future_finish(PyObject *op, PyObject *value)
         return false;
     change_task(op, NULL);
     return true;
+}
+
+static bool is_finished(void *what)
+{
+    struct future_object *self = what;
+    return (atomic_load_explicit(&self->word, memory_order_relaxed) & FUTURE_STATE) == FUTURE_FINISHED;
+}
+
+bool future_watch(PyObject *op)
+{
+    struct future_object *self = as_future(op);
+    struct tl_self *me = tl_self();
+    bool found;
+    if (me == NULL)
+        return false;
+    Py_BEGIN_ALLOW_THREADS
+    core_asleep(me, true);
+    found = tl_spin(me, is_finished, self);
+    if (found)
+        core_await_turn(atomic_load_explicit(&self->finisher, memory_order_relaxed));
+    core_asleep(me, false);
+    Py_END_ALLOW_THREADS
+    /* SYNC POINT: future (acquire) */
+    return found && (atomic_load_explicit(&self->word, memory_order_acquire) & FUTURE_STATE) == FUTURE_FINISHED &&
+           (self->exception == NULL || self->exception == Py_None);
 }
 
 static PyObject *future_result(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)

@@ -134,6 +134,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->segment_type);
     Py_VISIT(state->loan_type);
     Py_VISIT(state->lane_type);
+    Py_VISIT(state->seat_type);
     Py_VISIT(state->port_type);
     Py_VISIT(state->store_type);
     Py_VISIT(state->parcel_type);
@@ -178,6 +179,7 @@ static int core_clear(PyObject *module)
     Py_CLEAR(state->segment_type);
     Py_CLEAR(state->loan_type);
     Py_CLEAR(state->lane_type);
+    Py_CLEAR(state->seat_type);
     Py_CLEAR(state->port_type);
     Py_CLEAR(state->store_type);
     Py_CLEAR(state->parcel_type);

@@ -48,21 +48,28 @@ void tl_returned(uint32_t record)
     atomic_store(&tl_board.cold[record].debt, 0);
 }
 
-#define SPIN_NS 20000u     /* about what a sleep and a wake-up cost */
+/* Twice what a sleep and a wake-up cost: who spins must see the answer of somebody who slept, or two threads that take turns
+ * would never both come to spin. */
+#define SPIN_NS 50000u
 #define SPIN_CREDIT 8
 #define SPIN_SELDOM 16u    /* without credit, every so many waits are tried */
 
 /* Threads that answer each other quickly spend most of their time on falling asleep and being woken.  So a waiter looks
- * at its word for a moment first, for as long as that pays: a spin in vain takes credit from this thread's next ones. */
-static bool spin(struct tl_self *self, struct tl_hot *hot, uint32_t state)
+ * for a moment first, for as long as that pays: a spin in vain takes credit from this thread's next ones. */
+bool tl_spin(struct tl_self *self, bool (*over)(void *), void *what)
 {
     uint64_t end = 0;
     int i;
-    if (!tl_process.several || (self->spin_credit <= 0 && ++self->spin_skipped % SPIN_SELDOM != 0))
+    if (!tl_process.several)
+        return false;
+    /* On the same processor it could not answer while this thread spins. */
+    if (self->partner != 0 && atomic_load_explicit(&tl_board.hot[self->partner].asleep, memory_order_relaxed) >> 1 == os_cpu())
+        return false;
+    if (self->spin_credit <= 0 && ++self->spin_skipped % SPIN_SELDOM != 0)
         return false;
     for (;;) {
         for (i = 0; i < 16; i++) {
-            if (atomic_load_explicit(&hot->state, memory_order_relaxed) != state) {
+            if (over(what)) {
                 if (self->spin_credit < SPIN_CREDIT)
                     self->spin_credit++;
                 return true;
@@ -79,11 +86,23 @@ static bool spin(struct tl_self *self, struct tl_hot *hot, uint32_t state)
     return false;
 }
 
+struct parked {
+    struct tl_hot *hot;
+    uint32_t state;
+};
+
+static bool has_moved(void *what)
+{
+    struct parked *parked = what;
+    return atomic_load_explicit(&parked->hot->state, memory_order_relaxed) != parked->state;
+}
+
 enum os_wake tl_park(struct tl_self *self, uint32_t record, uint32_t state, int64_t ns, bool spin_first)
 {
     struct tl_hot *hot = &tl_board.hot[record];
     enum os_wake why;
-    if (spin_first && spin(self, hot, state))
+    struct parked parked = {hot, state};
+    if (spin_first && tl_spin(self, has_moved, &parked))
         return OS_WOKEN;
     /* SYNC POINT: park. This store, then the kernel's look at the state; the waker changes the state, then looks here:
      * either it sees that it must wake, or the kernel sees the change and does not sleep. */

@@ -25,6 +25,8 @@ void tl_returned(uint32_t record);
 /* For the waiter of record, which came with that ticket: has somebody died with a notification of the object that it was
  * given while this one waited?  Then this one has it now. */
 bool tl_inherit(uint32_t record, uint64_t object, uint64_t ticket);
+/* Look for a moment whether it is over, if that has been worth it lately; was it? */
+bool tl_spin(struct tl_self *self, bool (*over)(void *), void *what);
 /* Wait while the record's state is the given one: at first without a system call, if that has been worth it lately. */
 enum os_wake tl_park(struct tl_self *self, uint32_t record, uint32_t state, int64_t ns, bool spin);
 /* Make the sleeper look again, without claiming it. */

@@ -1,8 +1,8 @@
-/* Seat: what a worker's thread of the pool runs at the moment, and the loop in which it runs one task after the other.
+/* Seat: what a worker's thread of the pool is sent and runs at the moment, and the loop in which it runs one task after the other.
  *
  * The loop does three things without leaving C: it calls the function, it exchanges the task that has returned for the
- * queue's next one (dispatch_exchange, under the driver's lock), and it settles the one that has returned.  For everything
- * else it returns to Python. */
+ * queue's next one (dispatch_exchange, under the driver's lock) or says that it has ended if nothing is queued
+ * (dispatch_end), and it settles the one that has returned.  For everything else it returns to Python. */
 #include "dispatch.h"
 
 #include <string.h>
@@ -23,15 +23,32 @@ struct seat_object {
     PyObject *task;
     PyObject *clean; /* an empty context, or NULL */
     struct titled titled;
+    /* What it was sent and has not taken, a list, owned; in its own critical section. */
+    PyObject *inbox;
+    _Atomic uint32_t sent;   /* how many things ever were: what the thread sleeps on */
+    _Atomic uint32_t parked; /* does it sleep? */
+    _Atomic uint32_t waker;  /* the board's record of the thread that has sent the last one */
 };
+
+#ifdef Py_GIL_DISABLED
+#define LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define UNLOCKED() Py_END_CRITICAL_SECTION()
+#else
+#define LOCKED(object) {
+#define UNLOCKED() }
+#endif
 
 static struct seat_object *as_seat(PyObject *op) { return (struct seat_object *)op; }
 
 static PyObject *seat_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     struct seat_object *self = (struct seat_object *)type->tp_alloc(type, 0);
-    if (self != NULL)
-        self->limit = UINT64_MAX;
+    if (self == NULL)
+        return NULL;
+    self->limit = UINT64_MAX;
+    self->inbox = PyList_New(0);
+    if (self->inbox == NULL)
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 
@@ -40,6 +57,7 @@ static int seat_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(as_seat(op)->task);
     Py_VISIT(as_seat(op)->clean);
+    Py_VISIT(as_seat(op)->inbox);
     return 0;
 }
 
@@ -47,6 +65,7 @@ static int seat_clear(PyObject *op)
 {
     Py_CLEAR(as_seat(op)->task);
     Py_CLEAR(as_seat(op)->clean);
+    Py_CLEAR(as_seat(op)->inbox);
     Py_CLEAR(as_seat(op)->titled.name);
     return 0;
 }
@@ -148,6 +167,91 @@ static PyObject *seat_look(PyObject *op, PyObject *Py_UNUSED(ignored))
         return Py_BuildValue("(Od)", Py_None, 0.0);
     return Py_BuildValue("(Kd)", (unsigned long long)running, now > since ? (double)(now - since) / 1e9 : 0.0);
 }
+
+/* -- the inbox ------------------------------------------------------------------------------------------------------------ */
+
+int seat_send(PyObject *op, PyObject *item)
+{
+    struct seat_object *self = as_seat(op);
+    struct tl_self *me = tl_self();
+    int rc;
+    LOCKED(op);
+    rc = self->inbox == NULL ? 0 : PyList_Append(self->inbox, item); /* NULL only after tp_clear */
+    UNLOCKED();
+    if (rc < 0)
+        return -1;
+    atomic_store_explicit(&self->waker, me == NULL ? 0 : me->records[0], memory_order_relaxed);
+    /* SYNC POINT: seat. First it is there and counted, then a look whether the thread sleeps; that says first that it does, then
+     * the kernel looks at the count: so it does not sleep over something that it was sent. */
+    atomic_fetch_add(&self->sent, 1);
+    if (atomic_load(&self->parked))
+        os_wake_private(&self->sent, 1);
+    return 0;
+}
+
+static PyObject *seat_put(PyObject *op, PyObject *item)
+{
+    if (seat_send(op, item) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+struct unsent {
+    struct seat_object *seat;
+    uint32_t count;
+};
+
+static bool has_more(void *what)
+{
+    struct unsent *unsent = what;
+    return atomic_load_explicit(&unsent->seat->sent, memory_order_relaxed) != unsent->count;
+}
+
+/* Wait for more than so many.  Nobody is waited for here, so it is not published as a wait is: a thread without a task is idle. */
+static int await_more(struct seat_object *self, uint32_t count)
+{
+    struct tl_self *me = core_self();
+    struct unsent unsent = {self, count};
+    if (me == NULL)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS
+    core_asleep(me, true);
+    if (!tl_spin(me, has_more, &unsent)) {
+        /* SYNC POINT: seat */
+        atomic_store(&self->parked, 1);
+        while (!has_more(&unsent))
+            os_sleep_private(&self->sent, count, -1);
+        atomic_store_explicit(&self->parked, 0, memory_order_relaxed);
+    }
+    core_await_turn(atomic_exchange_explicit(&self->waker, 0, memory_order_relaxed));
+    core_asleep(me, false);
+    Py_END_ALLOW_THREADS
+    return 0;
+}
+
+static PyObject *seat_get(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    struct seat_object *self = as_seat(op);
+    for (;;) {
+        uint32_t count = atomic_load(&self->sent);
+        PyObject *item = NULL;
+        int rc = 0;
+        LOCKED(op);
+        if (self->inbox != NULL && PyList_GET_SIZE(self->inbox) > 0) {
+            item = Py_NewRef(PyList_GET_ITEM(self->inbox, 0));
+            rc = PyList_SetSlice(self->inbox, 0, 1, NULL);
+        }
+        UNLOCKED();
+        if (rc < 0)
+            Py_CLEAR(item);
+        if (item != NULL || rc < 0)
+            return item;
+        if (await_more(self, count) < 0)
+            return NULL;
+    }
+}
+
+/* -- the loop ------------------------------------------------------------------------------------------------------------- */
 
 /* Take the driver's lock.  An interrupt of the wait can only be reported here, for the task has ended. */
 static struct lock_object *take_lock(struct core_state *core, PyObject *op)
@@ -266,6 +370,7 @@ static PyObject *seat_run(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
         long long next_seq;
         uint64_t now;
         int exchanged;
+        bool ended;
 
         if (!begin(self, (uint64_t)self->seq))
             return Py_BuildValue("(OL)", Py_None, -1LL);
@@ -285,9 +390,18 @@ static PyObject *seat_run(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
         if (lock == NULL)
             return Py_BuildValue("(NL)", value, (long long)(now - self->since));
         exchanged = dispatch_exchange(core, state, worker, self->seq, &next_seq, &next);
+        ended = exchanged == 0 && dispatch_end(core, state, (struct task_object *)self->task, (long long)(now - self->since));
         tl_lock_release(&lock->lock, lock_id(lock), tl_self());
-        if (exchanged < 0)
+        if (PyErr_Occurred())
             PyErr_WriteUnraisable(op); /* no memory: the rules in Python have their try */
+        if (ended) {
+            task = Py_NewRef(self->task);
+            set_task(self, 0, NULL);
+            core_settle_one(core, task, KIND_RETURNED, value);
+            Py_DECREF(task);
+            Py_DECREF(value);
+            return PyTuple_New(0);
+        }
         if (exchanged <= 0)
             return Py_BuildValue("(NL)", value, (long long)(now - self->since));
         task = Py_NewRef(self->task);
@@ -338,8 +452,9 @@ static PyGetSetDef seat_getset[] = {
 PyDoc_STRVAR(run_doc,
 "run($self, lock, state, worker, runner, seq, task, /)\n--\n\n"
 "Run this task, then the queue's next ones, as long as each returns a value and the brain would give this thread the\n"
-"next one at once.  Returns None if the thread was abandoned; else (value, nanoseconds) of the task that `task` now is\n"
-"and whose end is still to be reported, with -1 if it may not begin; or raises what that task raised.");
+"next one at once.  Returns None if the thread was abandoned, () if it has reported all and there is no next one; else\n"
+"(value, nanoseconds) of the task that `task` now is and whose end is still to be reported, with -1 if it may not begin;\n"
+"or raises what that task raised.");
 
 static PyMethodDef seat_methods[] = {
     {"begin", seat_begin, METH_O, "begin($self, seq, /)\n--\n\nIt starts this task now; False if it must not."},
@@ -350,6 +465,8 @@ static PyMethodDef seat_methods[] = {
      "revoke($self, /)\n--\n\nLet it start nothing more; returns the sequence number that it started last."},
     {"restore", seat_restore, METH_NOARGS, "restore($self, /)\n--\n\nIt may start again what it is sent."},
     {"look", seat_look, METH_NOARGS, "look($self, /)\n--\n\n(what it runs or None, for how many seconds)."},
+    {"put", seat_put, METH_O, "put($self, item, /)\n--\n\nSend the thread something.  Never waits."},
+    {"get", seat_get, METH_NOARGS, "get($self, /)\n--\n\nWhat it was sent, in order; waits for it.  For its thread."},
     {"drop", seat_drop, METH_NOARGS, "drop($self, /)\n--\n\nHold no task any more."},
     {"run", (PyCFunction)(void (*)(void))seat_run, METH_FASTCALL, run_doc},
     {NULL, NULL, 0, NULL},
@@ -357,7 +474,8 @@ static PyMethodDef seat_methods[] = {
 
 PyDoc_STRVAR(seat_doc,
 "Seat()\n--\n\n"
-"What a worker's thread runs at the moment.  Thread-safe, but for `run`, `task`, `seq` and `drop`: its thread's own.");
+"What a worker's thread was sent, and runs at the moment.\n\n"
+"Thread-safe, but for `get`, `run`, `task`, `seq` and `drop`: its thread's own.");
 
 static PyType_Slot seat_slots[] = {
     {Py_tp_doc, (void *)seat_doc},     {Py_tp_new, seat_new},         {Py_tp_traverse, seat_traverse},
@@ -374,9 +492,6 @@ static PyType_Spec seat_spec = {
 
 int core_add_seat(PyObject *module, struct core_state *core)
 {
-    (void)core;
-    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &seat_spec, NULL);
-    int result = type == NULL ? -1 : PyModule_AddType(module, type);
-    Py_XDECREF(type);
-    return result;
+    core->seat_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &seat_spec, NULL);
+    return core->seat_type == NULL ? -1 : PyModule_AddType(module, core->seat_type);
 }

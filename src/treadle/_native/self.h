@@ -31,6 +31,7 @@ struct tl_self {
     /* Has spinning before sleeping been worth it lately?  And how many waits went without since. */
     int32_t spin_credit;
     uint32_t spin_skipped;
+    uint32_t partner; /* the record of the thread that woke this one last, 0: none; it may be another thread's by now */
     /* Locks in shared memory that this thread took, less those that it released itself. */
     uint32_t held;
     /* The dead owner from whom this thread took a lock over last, and its pid if that is still known. */

@@ -37,6 +37,7 @@ enum { FUTURE_PENDING, FUTURE_RUNNING, FUTURE_CANCELLED, FUTURE_NOTIFIED, FUTURE
 struct future_object {
     PyObject_HEAD
     _Atomic uint32_t word;
+    _Atomic uint32_t finisher; /* the board's record of the thread that has finished it, if that was done here; else 0 */
     /* Written before the word says finished, and not after. */
     PyObject *result, *exception;
     _Atomic(PyObject *) condition, waiters, callbacks; /* NULL: not made yet */
@@ -65,6 +66,8 @@ PyObject *core_raised(void);
 PyObject *future_task(PyObject *future);
 /* Finish it with a value, if nobody has asked for its condition.  False: nothing has happened, or its standard way is due. */
 bool future_finish(PyObject *future, PyObject *value);
+/* Look for a moment, without the interpreter, whether somebody finishes it; was it, with a value? */
+bool future_watch(PyObject *future);
 
 /* A payload: small plain values by the codec, the rest pickled.  New references. */
 PyObject *core_payload_dumps(PyObject *module, PyObject *value);

@@ -37,9 +37,9 @@ struct waiting {
     struct tl_span span; /* its record, if the session is being recorded */
 };
 
-static void set_asleep(struct waiting *w, uint32_t asleep)
+void core_asleep(struct tl_self *self, bool asleep)
 {
-    atomic_store_explicit(&tl_board.hot[w->self->records[0]].asleep, asleep, memory_order_relaxed);
+    atomic_store_explicit(&tl_board.hot[self->records[0]].asleep, os_cpu() << 1 | asleep, memory_order_relaxed);
 }
 
 static void detach(struct waiting *w)
@@ -47,25 +47,29 @@ static void detach(struct waiting *w)
     if (w->detached != NULL)
         return;
     w->detached = PyEval_SaveThread();
-    set_asleep(w, 1);
+    core_asleep(w->self, true);
 }
 
 /* The thread that woke this one still has the GIL, and often goes to sleep itself at once: the two take turns.  To run
  * into its GIL then costs four system calls; to wait for a few microseconds costs none. */
-static void await_turn(struct waiting *w)
+void core_await_turn(uint32_t waker)
 {
 #ifndef Py_GIL_DISABLED
-    uint32_t waker = atomic_exchange_explicit(&tl_board.hot[w->record].waker, 0, memory_order_relaxed), turns;
+    uint32_t turns, cpu = os_cpu();
     if (waker == 0 || waker >= TL_BOARD_RECORDS)
         return;
+    tl_self_here->partner = waker;
     for (turns = 0; turns < TURNS; turns++) {
-        if (atomic_load_explicit(&tl_board.hot[waker].asleep, memory_order_relaxed))
+        uint32_t asleep = atomic_load_explicit(&tl_board.hot[waker].asleep, memory_order_relaxed);
+        if (asleep & 1)
             return;
+        if (asleep >> 1 == cpu)
+            break;
         os_relax();
     }
-    os_yield(); /* it may be that it has no processor to go on */
+    os_yield(); /* it has no processor to go on: this one has it, or somebody else */
 #else
-    (void)w;
+    (void)waker;
 #endif
 }
 
@@ -73,8 +77,8 @@ static void attach(struct waiting *w)
 {
     if (w->detached == NULL)
         return;
-    await_turn(w);
-    set_asleep(w, 0);
+    core_await_turn(atomic_exchange_explicit(&tl_board.hot[w->record].waker, 0, memory_order_relaxed));
+    core_asleep(w->self, false);
     PyEval_RestoreThread(w->detached);
     w->detached = NULL;
 }

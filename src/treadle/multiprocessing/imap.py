@@ -10,7 +10,6 @@ from concurrent.futures import CancelledError
 from multiprocessing.context import TimeoutError
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TaskNotPicklable
 from ..pool import contexts
 from ..pool.chunks import Many, Part, item_error, payload_size
 from ..pool.failures import describe_task
@@ -55,7 +54,7 @@ class Stream:
         self._changed = Condition()  # guards the rest.  Rank: a leaf; nothing is called under it.
         self._ready: deque[tuple[list[Any], int]] = deque()  # chunks with their bytes, in the order of reading
         self._early: dict[int, tuple[list[Any], int]] = {}  # ordered: chunks that others have to precede
-        self._turn = 0  # ordered: which is next to be ready
+        self._turn = 0  # which is next to be ready, if they come in order
         self._open: dict[int, Task] = {}  # submitted, and not ended
         self._bytes = 0  # of chunks submitted and unread: of what they were called with, then of their results
         self._count = 0  # chunks that there will have been, so far
@@ -130,26 +129,26 @@ class Stream:
                 self._asleep -= 1
             return False
 
-    def _new(self) -> int:
+    def _new(self, chunks: int = 1) -> int:
+        """Room for so many more; the number of the first of them.  Only the one who feeds calls this."""
         with self._changed:
-            self._count += 1
-            return self._count - 1
+            self._count += chunks
+            return self._count - chunks
 
     def _submit(self, chunks: list[tuple[Any, ...]]) -> bool:
-        tasks = []
-        for chunk in chunks:
-            number = self._new()
+        tasks, size, encode = [], 0, self.driver.engine.encode
+        for number, chunk in enumerate(chunks, self._new(len(chunks))):
             try:
-                call = self.driver.engine.encode(self._fn, chunk, None, self._memo)
-            except TaskNotPicklable as error:
+                call = encode(self._fn, chunk, None, self._memo)
+            except Exception as error:  # it can't be pickled, or there is no memory for that
                 trouble = as_here(describe_task(error, Task(Call(self._fn, chunk, None), self, number)))
                 self._settle(number, [_Failed(trouble)])
                 continue
+            size += payload_size(call.payload)
             tasks.append(Task(call, self, number))
         with self._changed:
-            for task in tasks:
-                self._open[task.index] = task  # type: ignore[index]
-                self._bytes += payload_size(task.call.payload)
+            self._open.update((task.index, task) for task in tasks)  # type: ignore[misc]
+            self._bytes += size
         if tasks and not self.driver.submit(tasks):
             refusal = CancelledError("the pool was terminated")
             for task in tasks:
@@ -184,13 +183,14 @@ class Stream:
         with self._changed:
             self._open.pop(number, None)
             self._bytes += size - was
-            if self._ordered:
-                self._early[number] = values, size
-                while (chunk := self._early.pop(self._turn, None)) is not None:
+            if not self._ordered or number == self._turn:
+                self._ready.append((values, size))
+                self._turn += 1
+                while self._early and (chunk := self._early.pop(self._turn, None)) is not None:
                     self._turn += 1
                     self._ready.append(chunk)
             else:
-                self._ready.append((values, size))
+                self._early[number] = values, size
             # One that others have to precede is nothing to the reader yet, and gives no room.
             if self._asleep and (self._ready or size < was):
                 self._changed.notify_all()

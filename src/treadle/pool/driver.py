@@ -69,7 +69,8 @@ class Driver:
         self.limit = workers or self.engine.default_workers()  # workers at most
         starts = getattr(self.engine, "probes", None)
         self.plate = 0  # the number of the pool's record on the board; 0: none, or not yet
-        self._state = State(self.limit, starts, self.engine.batches, options, self.engine.keep, self.engine.stoppable)
+        engine, crew = self.engine, self._crew(starts)
+        self._state = State(crew, starts, engine.batches, options, engine.keep, engine.stoppable)
         # What was submitted by the main thread, or as a simple call, and is not taken in yet; it is closed at first.
         self.desk = _core.Desk(self, self._state, self._lock, self._rouse)
         self._simple = False  # was it opened?
@@ -232,11 +233,16 @@ class Driver:
         """End everything soon.  Takes no lock, so that a finalizer may call it."""
         self.reactor.call_soon(lambda: self.shutdown(cancel=True, kill=True))
 
+    def _crew(self, starts: int | None) -> int:
+        """How many workers there may be at first.  While an engine measures a few calls, more than it wants for these
+        would only take longer to start, and each would load what the calls need."""
+        return self.limit if starts is None else min(self.limit, self.engine.default_workers())
+
     def retarget(self, workers: int | None = None, starts: int | None = None, replace: bool = False) -> None:
         """The engine has changed its mind about how many workers there should be."""
         self.limit = self._workers or workers or self.engine.default_workers()
         engine = self.engine
-        event = brain.Limit(self.limit, starts, replace, engine.batches, engine.keep, engine.stoppable)
+        event = brain.Limit(self._crew(starts), starts, replace, engine.batches, engine.keep, engine.stoppable)
 
         def take_in() -> None:
             with self._lock:

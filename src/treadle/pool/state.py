@@ -191,7 +191,7 @@ class State(_core.StateCore):
             return False, False, False
         plain = self._alive <= self._allowed() and self._options.max_tasks_per_worker is None
         saturated = not self._open and self._alive >= self._allowed() and not self.closing
-        return plain and not self.batches and not self._open, plain and self.batches and not self.closing, saturated
+        return plain and not self.batches and not self._open, plain and not self.closing, saturated
 
     def _submit(self, event: Submit, out: list[Instruction]) -> None:
         if self.killing or self.closed:  # it came when the end had begun

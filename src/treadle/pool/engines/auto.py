@@ -221,7 +221,7 @@ class AutoEngine:
     def pid(self, worker: int) -> int | None:
         return self._engine(worker).pid(worker)
 
-    def lane(self, worker: int) -> _core.Lane | None:
+    def lane(self, worker: int) -> _core.Lane | _core.Seat | None:
         return self._engine(worker).lane(worker)
 
     def current_worker(self) -> int | None:

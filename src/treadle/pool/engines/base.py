@@ -146,7 +146,7 @@ class Engine(Protocol):
     def pid(self, worker: int) -> int | None:
         """The process that it runs in, or None while unknown."""
 
-    def lane(self, worker: int) -> _core.Lane | None:
+    def lane(self, worker: int) -> _core.Lane | _core.Seat | None:
         """Where a task for a worker that is ready may be put into by whoever submits it.  None: nowhere."""
 
     def current_worker(self) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 from typing import Any
 
 from ..._native import _core
@@ -98,7 +97,7 @@ class ThreadEngine:
                 self._spare, self._prepared = thread, True
             except BaseException:  # Ctrl-C, perhaps while it was coming up
                 thread.seat.abandon(None)
-                thread.inbox.put(None)
+                thread.seat.put(None)
                 raise
 
     def start(self, worker: int) -> None:
@@ -127,7 +126,7 @@ class ThreadEngine:
             self._listener.ready(thread.worker)
         else:
             self.patience.begin(thread.worker)
-            thread.inbox.put(_INITIALIZE)
+            thread.seat.put(_INITIALIZE)
 
     def _late(self, worker: int) -> None:
         """Its initializer takes too long."""
@@ -135,7 +134,7 @@ class ThreadEngine:
         if thread is None or self.initializer is None:
             return
         thread.seat.abandon(None)
-        thread.inbox.put(None)
+        thread.seat.put(None)
         self.forget(worker)
         seconds = self.patience.seconds or HURRY_SECONDS
         words = f"its initializer, {title(self.initializer[0])}, did not return within {seconds:g} s"
@@ -144,12 +143,12 @@ class ThreadEngine:
     def send(self, worker: int, batch: Sequence[tuple[int, Task]]) -> None:
         thread = self._threads.get(worker)
         if thread is not None:
-            thread.inbox.put(batch)
+            thread.seat.put(batch)
 
     def stop(self, worker: int) -> None:
         thread = self._threads.get(worker)
         if thread is not None:
-            thread.inbox.put(None)
+            thread.seat.put(None)
             if self.initializer is not None:  # it may hang, and it was not needed
                 self.patience.hurry(worker, HURRY_SECONDS)
 
@@ -161,7 +160,7 @@ class ThreadEngine:
             self._listener.spared(worker, Look(*thread.seat.look()))
             return
         self.forget(worker)
-        thread.inbox.put(None)
+        thread.seat.put(None)
         self._listener.ended(worker, seq, Exit(os.getpid(), None), "")
 
     def look(self, worker: int) -> Look:
@@ -186,8 +185,9 @@ class ThreadEngine:
     def pid(self, worker: int) -> int | None:
         return os.getpid()
 
-    def lane(self, worker: int) -> None:
-        return None
+    def lane(self, worker: int) -> _core.Seat | None:
+        thread = self._threads.get(worker)
+        return None if thread is None else thread.seat
 
     def current_worker(self) -> int | None:
         thread = threading.current_thread()
@@ -197,7 +197,7 @@ class ThreadEngine:
         spare, self._spare = self._spare, None
         for thread in [*self._threads.values(), *([spare] if spare is not None else [])]:
             thread.seat.abandon(None)
-            thread.inbox.put(None)
+            thread.seat.put(None)
         self._threads.clear()
 
     def after_fork(self) -> None:
@@ -240,7 +240,6 @@ class WorkerThread(threading.Thread):
         super().__init__(name=engine.title(worker or 1), daemon=DAEMON)
         self.worker = worker
         self.engine = engine
-        self.inbox: SimpleQueue[Sequence[tuple[int, Task]] | None] = SimpleQueue()
         self.seat = _core.Seat()
 
     def adopt(self, worker: int) -> None:
@@ -264,7 +263,7 @@ class WorkerThread(threading.Thread):
         _core.thread_role("worker", engine.listener.plate)
         self._runner = contexts.Runner()
         while True:
-            batch = self.inbox.get()
+            batch = self.seat.get()
             worker = self.worker
             if batch is None:
                 break
@@ -287,13 +286,15 @@ class WorkerThread(threading.Thread):
         shortcut = listener.shortcut(worker)
         if shortcut is None:
             return False
-        end: tuple[Any, int] | None = None
+        end: tuple[Any, int] | tuple[()] | None = None
         value: Any = None
         for seq, task in batch:
             try:
                 end = seat.run(*shortcut, self._runner, seq, task)
                 if end is None:
                     return False
+                if not end:
+                    continue
                 value, nanoseconds = end
                 if nanoseconds >= 0:
                     result = (seat.seq, RETURNED, value, nanoseconds, 0)
