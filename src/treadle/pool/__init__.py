@@ -1,5 +1,7 @@
 """The pool: one brain (`state.py`), one pair of hands (`driver.py`), several engines.
 
+README.md in this folder says how they work together, what a kill at any moment does, and how to add to them.
+
 pool.py maps.py amaps.py future.py     what users hold
 feeder.py inbox.py                     the two ends of a map, and how far apart they may be
 driver.py                              performs what the brain says; the only one that does
