@@ -260,6 +260,12 @@ static PyObject *future_fail(PyObject *op, PyObject *exception)
     Py_RETURN_FALSE;
 }
 
+/* And for a value. */
+static PyObject *future_succeed(PyObject *op, PyObject *value)
+{
+    return PyBool_FromLong(finish(op, value));
+}
+
 static PyObject *get_unread(PyObject *op, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(atomic_load(&as_future(op)->word) & FUTURE_UNREAD);
@@ -446,6 +452,8 @@ PyDoc_STRVAR(result_doc,
 
 static PyMethodDef future_methods[] = {
     {"result", (PyCFunction)(void (*)(void))future_result, METH_FASTCALL | METH_KEYWORDS, result_doc},
+    {"_succeed", future_succeed, METH_O,
+     "_succeed($self, value, /)\n--\n\nFinish it with a value if nobody can be waiting; else False."},
     {"_fail", future_fail, METH_O,
      "_fail($self, exception, /)\n--\n\nFinish it with a failure, unread, if nobody can be waiting; else False."},
     {NULL, NULL, 0, NULL},

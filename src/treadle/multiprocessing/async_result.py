@@ -80,7 +80,7 @@ class FutureWithCallbacks(Future):
         if callback is not None:
             self._caller.call(lambda: self._call(callback, ok, value))
         elif ok:
-            self.set_result(value)
+            self.succeed(value)
         elif not isinstance(value, CancelledError):
             self.fail(value)  # it is logged if nobody looks at it
         else:
@@ -93,7 +93,7 @@ class FutureWithCallbacks(Future):
         except BaseException as error:
             report(callback, error)
         if ok:
-            self.set_result(value)
+            self.succeed(value)
         else:
             self.set_exception(value)
 

@@ -14,7 +14,7 @@ from ..pool import contexts
 from ..pool.chunks import Many, Part, item_error, payload_size
 from ..pool.failures import describe_task
 from ..pool.results import resolve
-from ..pool.task import CANCELLED, Call, Task
+from ..pool.task import CANCELLED, RETURNED, Call, Task
 from ..pool.waits import wait
 from ..sync import Condition
 from .async_result import as_here
@@ -49,6 +49,7 @@ class Stream:
         self._iterable: Iterable[Any] | None = iterable
         self._chunk = chunk
         self._ordered = ordered
+        self._packs = driver.engine.name != "threads"  # do arguments and results have a size?
         self._job = job
         self._memo: dict[str, Any] = {"context": contexts.current()}
         self._changed = Condition()  # guards the rest.  Rank: a leaf; nothing is called under it.
@@ -144,7 +145,8 @@ class Stream:
                 trouble = as_here(describe_task(error, Task(Call(self._fn, chunk, None), self, number)))
                 self._settle(number, [_Failed(trouble)])
                 continue
-            size += payload_size(call.payload)
+            if self._packs:
+                size += payload_size(call.payload)
             tasks.append(Task(call, self, number))
         with self._changed:
             self._open.update((task.index, task) for task in tasks)  # type: ignore[misc]
@@ -164,7 +166,12 @@ class Stream:
         index, chunk, fn = task.index, task.call.args, task.call.fn
         assert index is not None
         values: list[Any]
-        if kind == CANCELLED:
+        if kind == RETURNED and type(fn) is not Many:
+            values = [data]
+            if not self._packs:
+                self._settle(index, values)
+                return
+        elif kind == CANCELLED:
             values = [_Failed(CancelledError("the pool was terminated"))]
         else:
             ok, value = resolve(task, kind, data)
@@ -183,14 +190,14 @@ class Stream:
         with self._changed:
             self._open.pop(number, None)
             self._bytes += size - was
-            if not self._ordered or number == self._turn:
+            if self._ordered and number != self._turn:
+                self._early[number] = values, size
+            else:
                 self._ready.append((values, size))
                 self._turn += 1
                 while self._early and (chunk := self._early.pop(self._turn, None)) is not None:
                     self._turn += 1
                     self._ready.append(chunk)
-            else:
-                self._early[number] = values, size
             # One that others have to precede is nothing to the reader yet, and gives no room.
             if self._asleep and (self._ready or size < was):
                 self._changed.notify_all()

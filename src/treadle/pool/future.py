@@ -43,9 +43,14 @@ class Future(_core.FutureCore, concurrent.futures.Future[Any]):
             return
         ok, value = resolve(task, kind, data)
         if ok:
-            self.set_result(value)
+            self.succeed(value)
         else:
             self.fail(value)
+
+    def succeed(self, value: Any) -> None:
+        """It ends with this value."""
+        if not self._succeed(value):
+            self.set_result(value)
 
     def fail(self, error: BaseException) -> None:
         """It ends with this exception.  If nobody ever looks at it, it is logged."""
