@@ -76,6 +76,8 @@ def main() -> int:
             if arguments.list:
                 print(group, each.title, sep="\t")
                 continue
+            if arguments.quick:
+                each = each._replace(points=tuple(point for point in each.points if point <= each.quick))
             lines = sweep(each, min(rounds, 3), scale)
             print(sweep_text(each.title, each.axis, lines), flush=True)
             if store:

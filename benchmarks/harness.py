@@ -56,6 +56,7 @@ class Sweep(NamedTuple):
     whole: bool  # the time of all operations of a point, or of one
     fit: int = 0  # the exponent of growth is that of the points from this one on
     goal: float | None = None  # that treadle's exponent should not exceed
+    quick: float = math.inf  # the largest point that is measured where time is short
 
 
 class Seen(NamedTuple):

@@ -219,7 +219,7 @@ def rows() -> list[Row]:
         Contestant("treadle.Pool, processes", ours("processes", identity, 1)),
         Contestant("dask local cluster", on_dask(identity, lambda: 1), 0.5),
         Contestant("ray local", on_ray(identity, lambda: 1), 0.5),
-    ]))  # fmt: skip
+    ], quick=False))  # fmt: skip
     found.append(Row("one machine: a task with 100 MB of numpy", 10, [
         Contestant("treadle.Pool, processes", large("treadle")),
         Contestant("dask local cluster", large("dask")),

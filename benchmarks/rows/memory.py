@@ -101,5 +101,13 @@ def rows() -> list[Row]:
     """The row of this group."""
     contestants = [Contestant(name, _memory(code)) for name, code in POOLS.items()]
     return [
-        Row("memory of a pool of 4, for each worker (PSS)", 1, contestants, unit="MB", turn=float("inf"), rounds=3),
+        Row(
+            "memory of a pool of 4, for each worker (PSS)",
+            1,
+            contestants,
+            unit="MB",
+            turn=float("inf"),
+            rounds=3,
+            quick=False,
+        ),
     ]

@@ -376,6 +376,7 @@ def _large_rows() -> list[Row]:
             ],
             {"ProcessPoolExecutor.submit": 10} if sends and fn is _both else {},
             turn=1.5,
+            quick=fn is _both,
         )
         for title, (fn, sends) in titles.items()
     ]

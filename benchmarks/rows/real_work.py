@@ -60,7 +60,7 @@ def parsing() -> Row:
     files = sources()
     loop = Contestant("a plain loop", lambda _: over(plain_loop, parse, files), 0.25, limit=True)
     contestants = [*_jobs(OF_PROCESSES, parse, files, WORKERS), loop]
-    return Row("parse the standard library's sources", len(files), contestants, turn=INF, rounds=2)
+    return Row("parse the standard library's sources", len(files), contestants, turn=INF, rounds=3, quick=False)
 
 
 def hashing() -> Row:
