@@ -83,7 +83,7 @@ def hashing() -> Row:
         return open_it
 
     contestants = [Contestant(name, one(mapped)) for name, mapped in maps.items()]
-    return Row("hash a directory: 1,000 files of 128 KB", count, contestants, turn=INF, rounds=5)
+    return Row("hash a directory: 1,000 files of 128 KB", count, contestants, turn=INF, rounds=5, quick=False)
 
 
 def requests() -> Row:
@@ -181,7 +181,7 @@ def shared_array() -> Row:
             Contestant("mpire, shared_objects", one(_with_mpire)),
             Contestant("numpy in a plain loop", one(alone), limit=True),
         ],
-        turn=INF, rounds=5,
+        turn=INF, rounds=5, quick=False,
     )  # fmt: skip
 
 

@@ -105,18 +105,18 @@ def sweeps() -> list[Sweep]:
     return [
         Sweep("one lock", "threads", THREADS, lambda n: _row(f"one lock, {n} threads", 100_000, {
             "treadle Lock": locked(threading.Lock, n), "threading Lock": locked(stdlib.Lock, n),
-        }), False),
+        }), False, quick=4),
         Sweep("a lock each", "threads", THREADS, lambda n: _row(f"a lock each, {n} threads", 300_000, {
             "treadle Lock": apart(threading.Lock, n), "threading Lock": apart(stdlib.Lock, n),
-        }), False),
+        }), False, quick=4),
         Sweep("one queue", "threads", THREADS, lambda n: _row(f"one queue, {n} threads", 50_000, {
             "treadle Queue": through_a_queue(queue.Queue, n),
             "treadle SimpleQueue": through_a_queue(queue.SimpleQueue, n),
             "queue Queue": through_a_queue(stdlib_queue.Queue, n),
             "queue SimpleQueue": through_a_queue(stdlib_queue.SimpleQueue, n),
-        }), False),
+        }), False, quick=4),
         Sweep("a pool that computes", "threads", THREADS, lambda n: _row(f"a pool that computes, {n} threads", 400, {
             "treadle.Pool, threads": computing(lambda n: treadle.Pool(n, "threads"), n),
             "ThreadPoolExecutor": computing(ThreadPoolExecutor, n),
-        }), False),
+        }), False, quick=4),
     ]  # fmt: skip
