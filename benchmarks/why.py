@@ -30,6 +30,27 @@ WHY = {
         "A worker that is forked from the program shares the program's pages; here workers come from a small "
         "process of their own, so that no lock of another thread is ever copied, and its memory counts too."
     ),
+    "threads: imap": (
+        "The standard library's pool hands its results over without a look at what they are worth; here each call is "
+        "a task that can be cancelled when the pool is left, and the input waits for the reader once there is one. "
+        "That is done in Python, an item at a time; `treadle.map` does the like in C, and is ahead (see its row)."
+    ),
+    "manager dict copy, an item": (
+        "There the whole dict is one pickle on the server. Here each value stands by itself, so that a change of one "
+        "is a thirtieth of the work, and a copy of all has to load each."
+    ),
+    "dask: 2,000 tasks of 1 ms": (
+        "Two workers need half a millisecond a task for nothing but the naps (the limit beside it); so twice the "
+        "throughput is out of reach wherever Dask itself comes near a millisecond a task."
+    ),
+    "ray: 2,000 tasks of 1 ms": (
+        "Two workers need half a millisecond a task for nothing but the naps (the limit beside it); so twice the "
+        "throughput is out of reach wherever Ray itself comes near a millisecond a task."
+    ),
+    "parse the standard library's sources": (
+        "Nothing but computing, in as many processes for all: the difference is what the first calls load in each "
+        "worker, which a fork server keeps from one pool to the next."
+    ),
     "simple queue put + get": ("Both are C, and two calls of the interpreter; there is nothing left to leave out."),
     "simple queue 4 x 4": ("Both are C; what one sees is where the interpreter happens to switch threads."),
     "condition ping-pong": (
