@@ -223,6 +223,10 @@ class Queue(_Common[T]):
                     self._put(item)
 
     def _open_put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
+        """Put an item; if the queue is full, wait for room, at most `timeout` seconds (None: forever).
+
+        Full if there was none in time (or block is false), ShutDown if the queue was shut down.
+        """
         state = self.__dict__
         if block and timeout is not None and self.maxsize > 0:
             _positive(timeout)
@@ -237,6 +241,10 @@ class Queue(_Common[T]):
         self._tell(1)
 
     def _open_get(self, block: bool = True, timeout: float | None = None) -> T:
+        """Take an item; if there is none, wait for one, at most `timeout` seconds (None: forever).
+
+        Empty if none came in time (or block is false), ShutDown if the queue was shut down and is empty.
+        """
         if block and timeout is not None:
             _positive(timeout)
         state = self.__dict__

@@ -31,7 +31,7 @@ class ValueProxy(BaseProxy):
         self._where = self._prefix + b"v"
 
     @classmethod
-    def make(cls, space: Space, typecode: str, value: Any, name: str | None) -> ValueProxy:
+    def _make(cls, space: Space, typecode: str, value: Any, name: str | None) -> ValueProxy:
         def fill(txn: Any, number: int) -> None:
             proxy = cls(space, space.life.hold(txn, number))
             txn.put(proxy._prefix + b"t", str(typecode).encode())
@@ -55,10 +55,13 @@ class ValueProxy(BaseProxy):
         return [txn.get(self._where)]
 
     def get(self) -> Any:
+        """A copy of the value; a proxy in it goes on being shared.  `value` is the same as an attribute."""
         raw = self._store.get(self._where)
         return load(raw) if raw is not None and raw.endswith(NONE) else self._space.values(self._fetch)[0]
 
     def set(self, value: Any) -> None:
+        """Put another value in its place, in one step.  Raises what pickling it raises; then nothing has changed."""
+
         def op(txn: Any) -> None:
             self._read_header(txn)
             self._put(txn, dumped)
@@ -98,7 +101,7 @@ class ArrayProxy(BaseProxy):
         self._code: str | None = None
 
     @classmethod
-    def make(cls, space: Space, typecode: str, sequence: Iterable[Any], name: str | None) -> ArrayProxy:
+    def _make(cls, space: Space, typecode: str, sequence: Iterable[Any], name: str | None) -> ArrayProxy:
         def fill(txn: Any, number: int) -> None:
             proxy = cls(space, space.life.hold(txn, number))
             txn.put(proxy._prefix + b"t", typecode.encode())

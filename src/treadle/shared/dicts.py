@@ -16,7 +16,7 @@ _MISSING: Any = object()
 
 
 class DictProxy(Mapping):
-    """A dict that several processes share; see `dict` for its methods, and the class for what is said of all proxies.
+    """A dict that several processes share; see `dict` for its methods, and `BaseProxy` for what holds for all proxies.
 
     As in a dict: keys keep their order, and `1`, `1.0` and `True` are the same key.  Values are copied in and out; a
     proxy as a value goes on being shared.
@@ -44,6 +44,7 @@ class DictProxy(Mapping):
         return found[0]
 
     def get(self, key: Any, default: Any = None, /) -> Any:
+        """A copy of the value, or `default` itself if there is no such key; never a KeyError."""
         found = self._get(key)
         return found[0] if found else default
 
@@ -65,23 +66,32 @@ class DictProxy(Mapping):
         yield from reversed(self.keys())
 
     def keys(self) -> list[Any]:
+        """A list of the keys in their order, as of one moment; not a view, so it does not follow changes."""
         return self._list_keys()
 
     def values(self) -> list[Any]:
+        """A list of copies of all values, in the order of their keys and of one moment; not a view."""
         return self._space.values(self._all_values)
 
     def items(self) -> list[tuple[Any, Any]]:
+        """A list of all (key, copy of its value), in order and of one moment; not a view."""
         return self._items()
 
     def copy(self) -> dict[Any, Any]:
+        """A plain dict of this process, with what was there at one moment.  Proxies in it stay shared."""
         return dict(self._items())
 
     _getvalue = copy
 
     def clear(self) -> None:
+        """Remove all keys, in one step."""
         self._clear()
 
     def pop(self, key: Any, default: Any = _MISSING, /) -> Any:
+        """Remove the key and return its value, in one step: of several processes one gets it.
+
+        If there is no such key: `default`, or KeyError without one.
+        """
         found = self._take(key)
         if found:
             return found[0]
@@ -90,6 +100,8 @@ class DictProxy(Mapping):
         return default
 
     def popitem(self) -> tuple[Any, Any]:
+        """Remove the last key and return it with its value, in one step.  KeyError if the dict is empty."""
+
         def op(txn: Any) -> Any:
             last = self._last(txn)
             if last is None:
@@ -104,6 +116,11 @@ class DictProxy(Mapping):
         return key, self._space.loaded([raw], holds)[0]
 
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
+        """The key's value; if there is none, `default` becomes it, in the same step: of several processes one sets it.
+
+        Returns `default` itself if it was set, else a copy of what is there.
+        """
+
         def op(txn: Any) -> Any:
             found = self._find(txn, key, name)
             if found is None:
@@ -117,6 +134,10 @@ class DictProxy(Mapping):
         return default if found is None else self._space.loaded(*found)[0]
 
     def update(self, other: Any = (), /, **more: Any) -> None:
+        """Set all keys of a mapping or of pairs, and all keywords, in one step: nobody sees only some of them.
+
+        As `dict.update` otherwise.  If a key or value can't be pickled, nothing has changed.
+        """
         self._store.write(self._put_all, self._dumped(self._space, [*_pairs(other), *more.items()]))
 
     def __or__(self, other: Any) -> Any:
@@ -133,6 +154,7 @@ class DictProxy(Mapping):
 
     @staticmethod
     def fromkeys(keys: Iterable[Any], value: Any = None, /) -> dict[Any, Any]:
+        """A plain dict, as `dict.fromkeys`, not a shared one: the standard library's proxies do the same."""
         return dict.fromkeys(keys, value)
 
     def update_value(self, key: Any, fn: Callable[[Any], Any], default: Any = _MISSING) -> Any:

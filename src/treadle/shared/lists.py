@@ -29,7 +29,7 @@ Dumped = tuple[bytes, bytes, list[int]]
 
 
 class ListProxy(BaseProxy):
-    """A list that several processes share; see `list` for its methods, and the class for what is said of all proxies.
+    """A list that several processes share; see `list` for its methods, and `BaseProxy` for what holds for all proxies.
 
     Items are copied in and out; a proxy as an item goes on being shared.  Reading, changing, adding and removing an
     item at either end takes the same time however long the list is.
@@ -161,6 +161,7 @@ class ListProxy(BaseProxy):
         yield from reversed(self.copy())
 
     def copy(self) -> list[Any]:
+        """A plain list of this process, with copies of the items of one moment.  Proxies in it stay shared."""
         return self._space.values(self._fetch_all)
 
     _getvalue = copy
@@ -169,9 +170,15 @@ class ListProxy(BaseProxy):
         return value in self.copy()
 
     def count(self, value: Any, /) -> int:
+        """How many items are equal to `value`.  All items are copied here and compared here."""
         return self.copy().count(value)
 
     def index(self, value: Any, *bounds: SupportsIndex) -> int:
+        """The place of the first item that is equal to `value`, within ``[start, stop)`` if these are given.
+
+        All items are copied here and compared here.  ValueError if there is none.  Another process may have moved it
+        since: take a `transaction` around this and what relies on it.
+        """
         return self.copy().index(value, *bounds)
 
     def __add__(self, other: Any) -> Any:
@@ -188,9 +195,14 @@ class ListProxy(BaseProxy):
     # -- changing ---------------------------------------------------------------------------------------------------
 
     def append(self, value: Any, /) -> None:
+        """Add an item at the end, in the same time however long the list is.  Raises what pickling it raises."""
         self._store.write(self._append, [dump(self._space, value)])
 
     def extend(self, values: Iterable[Any], /) -> None:
+        """Add all items at the end, in one step: nobody else's come in between.
+
+        The iterable is read to its end before, and nothing is added if it raises or an item can't be pickled.
+        """
         self._store.write(self._append, self._dumped(self._space, values))
 
     def __iadd__(self, values: Iterable[Any]) -> ListProxy:  # type: ignore[misc]
@@ -266,6 +278,11 @@ class ListProxy(BaseProxy):
         return i
 
     def insert(self, i: SupportsIndex, value: Any, /) -> None:
+        """Put an item before place `i`, as `list.insert`: places beyond an end mean that end.
+
+        The items of the shorter side move: at either end it is quick, in the middle of a long list it is not.
+        """
+
         def op(txn: Any) -> None:
             length = self._read_header(txn).length
             at = max(0, where + length) if where < 0 else min(where, length)
@@ -276,6 +293,11 @@ class ListProxy(BaseProxy):
         self._store.write(op)
 
     def pop(self, i: SupportsIndex = -1, /) -> Any:
+        """Remove an item and return it, in one step: of several processes one gets it.  IndexError if there is none.
+
+        At either end it takes the same time however long the list is; elsewhere the items of the shorter side move.
+        """
+
         def op(txn: Any) -> tuple[list[bytes], list[Hold]]:
             head, length, first, _ = self._extent(txn)
             if not length:
@@ -297,6 +319,10 @@ class ListProxy(BaseProxy):
         return self._space.loaded(raws, holds)[0] if holds else load(raws[0])
 
     def remove(self, value: Any, /) -> None:
+        """Remove the first item that is equal to `value`, in one step.  ValueError if there is none.
+
+        All items are copied here and compared here, while others wait.
+        """
         with self._store.transaction():
             try:
                 i = self.copy().index(value)
@@ -305,6 +331,8 @@ class ListProxy(BaseProxy):
             del self[i]
 
     def clear(self) -> None:
+        """Remove all items, in one step."""
+
         def op(txn: Any) -> None:
             raws = self._fetch_all(txn)
             self._replace_all(txn, [])
@@ -313,9 +341,15 @@ class ListProxy(BaseProxy):
         self._store.write(op)
 
     def reverse(self) -> None:
+        """Turn the order around in place, in one step."""
         self._store.write(lambda txn: self._replace_all(txn, self._fetch_all(txn)[::-1]))
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
+        """Sort in place, stable, as `list.sort`, in one step.
+
+        The items are loaded here and `key` and ``<`` are called here, while others wait; if one of them raises, nothing
+        has changed.
+        """
         with self._store.transaction():
             # Sorted by the loaded items, but it is the records that move: nothing is pickled again.
             raws = self._store.read(self._fetch_all)

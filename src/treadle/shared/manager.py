@@ -76,13 +76,13 @@ class Manager:
 
     def Value(self, typecode: str, value: Any, lock: object = True, *, name: str | None = None) -> ValueProxy:
         """A shared value."""
-        return ValueProxy.make(self._open_space(), typecode, value, name)
+        return ValueProxy._make(self._open_space(), typecode, value, name)
 
     def Array(
         self, typecode: str, sequence: Iterable[Any], lock: object = True, *, name: str | None = None
     ) -> ArrayProxy:
         """A shared `array.array`."""
-        return ArrayProxy.make(self._open_space(), typecode, sequence, name)
+        return ArrayProxy._make(self._open_space(), typecode, sequence, name)
 
     # -- locks and queues: those of `treadle.sync.shared` and `treadle.queues.shared` -------------------------------
 

@@ -24,6 +24,11 @@ class BaseProxy:
 
     Any number of threads and processes may use it at once: each method is one step, which nobody sees half done, and
     which a kill can't leave half done.  It may be pickled at any time; whoever loads it has the same object.
+
+    Any method raises `ManagerClosed` if the manager was shut down in this process, MemoryError if there is no room for
+    more, and OSError where a disk is full or fails: then nothing has changed.  To load a pickled proxy is a
+    ReferenceError if its object is gone (nobody has it, and ten minutes have passed), and a FileNotFoundError if no
+    living process has the manager's memory.
     """
 
     _kind: ClassVar[bytes] = b""

@@ -19,7 +19,7 @@ _PRESENT: tuple[bytes, bytes, list[int]] = (b"", NONE, [])  # a set's members ha
 
 
 class SetProxy(Mapping):
-    """A set that several processes share; see `set` for its methods, and the class for what is said of all proxies."""
+    """A set that several processes share; see `set` for its methods, and `BaseProxy` for what holds for all proxies."""
 
     _kind = b"s"
     _typeid = "set"
@@ -36,6 +36,7 @@ class SetProxy(Mapping):
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def copy(self) -> set[Any]:
+        """A plain set of this process, with the members of one moment."""
         return set(self._list_keys())
 
     _getvalue = copy
@@ -50,24 +51,31 @@ class SetProxy(Mapping):
         return self._walk()
 
     def isdisjoint(self, other: Iterable[Any], /) -> bool:
+        """Whether they have no member in common, as of one moment."""
         return self.copy().isdisjoint(other)
 
     def issubset(self, other: Iterable[Any], /) -> bool:
+        """Whether all members are in `other`, as of one moment."""
         return self.copy().issubset(other)
 
     def issuperset(self, other: Iterable[Any], /) -> bool:
+        """Whether all of `other` are members, as of one moment."""
         return self.copy().issuperset(other)
 
     def union(self, *others: Iterable[Any]) -> set[Any]:
+        """A plain set: the members of one moment, and all of the others."""
         return self.copy().union(*others)
 
     def intersection(self, *others: Iterable[Any]) -> set[Any]:
+        """A plain set: those members, as of one moment, that are in all of the others."""
         return self.copy().intersection(*others)
 
     def difference(self, *others: Iterable[Any]) -> set[Any]:
+        """A plain set: those members, as of one moment, that are in none of the others."""
         return self.copy().difference(*others)
 
     def symmetric_difference(self, other: Iterable[Any], /) -> set[Any]:
+        """A plain set of what is in exactly one of the two: the members of one moment, and `other`."""
         return self.copy().symmetric_difference(other)
 
     def __le__(self, other: Any) -> Any:
@@ -109,6 +117,7 @@ class SetProxy(Mapping):
     # -- changing ---------------------------------------------------------------------------------------------------
 
     def add(self, value: Any, /) -> None:
+        """Add a member; if an equal one is there, that stays.  TypeError for what can't be hashed."""
         self._store.write(self._add, [(value, encode(value))])
 
     def _add(self, txn: Any, values: list[tuple[Any, bytes | None]]) -> None:
@@ -117,6 +126,7 @@ class SetProxy(Mapping):
                 self._put(txn, value, name, _PRESENT)
 
     def update(self, *others: Iterable[Any]) -> None:
+        """Add all members of the others, in one step.  They are read to their ends before."""
         values = [value for other in others for value in list(other)]
         self._store.write(self._add, self._named(self._space, values))
 
@@ -125,16 +135,21 @@ class SetProxy(Mapping):
         return [(value, encode(value)) for value in values]
 
     def discard(self, value: Any, /) -> None:
+        """Remove a member if it is there."""
         with contextlib.suppress(KeyError):
             self._delete(value)
 
     def remove(self, value: Any, /) -> None:
+        """Remove a member, in one step: of several processes that try, one succeeds.  KeyError if it is not there."""
         self._delete(value)
 
     def clear(self) -> None:
+        """Remove all members, in one step."""
         self._clear()
 
     def pop(self) -> Any:
+        """Remove the member that was added last and return it, in one step.  KeyError if the set is empty."""
+
         def op(txn: Any) -> Any:
             last = self._last(txn)
             if last is None:
@@ -152,14 +167,17 @@ class SetProxy(Mapping):
         self.update(result)
 
     def intersection_update(self, *others: Iterable[Any]) -> None:
+        """Keep only what is in all of the others too, in one step.  They are read while others wait."""
         with self._store.transaction():
             self._become(self.copy().intersection(*others))
 
     def difference_update(self, *others: Iterable[Any]) -> None:
+        """Remove what is in any of the others, in one step.  They are read while others wait."""
         with self._store.transaction():
             self._become(self.copy().difference(*others))
 
     def symmetric_difference_update(self, other: Iterable[Any], /) -> None:
+        """Remove what is in `other`, and add what was only there, in one step.  It is read while others wait."""
         with self._store.transaction():
             self._become(self.copy().symmetric_difference(other))
 
