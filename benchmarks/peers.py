@@ -37,12 +37,6 @@ def stdlib_pool(fn: Task, items: Sequence[Any], workers: int) -> Iterable[Any]:
         yield from pool.map(fn, items)
 
 
-def stdlib_imap(fn: Task, items: Sequence[Any], workers: int) -> Iterable[Any]:
-    """multiprocessing.Pool: item by item."""
-    with multiprocessing.Pool(workers) as pool:
-        yield from pool.imap(fn, items)
-
-
 def stdlib_executor(fn: Task, items: Sequence[Any], workers: int) -> Iterable[Any]:
     """ProcessPoolExecutor."""
     with concurrent.futures.ProcessPoolExecutor(workers) as pool:
@@ -71,14 +65,6 @@ def billiard_pool(fn: Task, items: Sequence[Any], workers: int) -> Iterable[Any]
     finally:
         pool.close()
         pool.join()
-
-
-def loky_executor(fn: Task, items: Sequence[Any], workers: int) -> Iterable[Any]:
-    """As joblib brings it."""
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(fn, items)
 
 
 def joblib_loky(fn: Task, items: Sequence[Any], workers: int) -> Iterable[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -118,10 +117,6 @@ def wait_for(path: str, seconds: float = 20.0) -> str:
 def log(folder: str, name: str) -> None:
     with open(Path(folder, "log"), "a") as file:
         file.write(name + "\n")
-
-
-def crash_by_address() -> None:
-    ctypes.string_at(0)
 
 
 def inner(number: int) -> int:

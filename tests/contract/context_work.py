@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextvars import ContextVar
 from typing import Any
 
@@ -39,14 +38,6 @@ def add_and_see(value: Any) -> Any:
     return request.get()
 
 
-def set_plain(value: Any) -> None:
-    plain.set(value)
-
-
 def fail_in_context() -> None:
     request.set("dirty")
     raise ValueError(request.get())
-
-
-def thread_of_task() -> str:
-    return threading.current_thread().name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -57,10 +56,6 @@ def echo(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def nothing() -> None:
     return None
-
-
-def pid_and_thread() -> tuple[int, int]:
-    return os.getpid(), threading.get_ident()
 
 
 def log(path: str, text: str) -> None:

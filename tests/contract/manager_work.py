@@ -67,8 +67,3 @@ def fill_dict(shared: Any, worker: int, count: int) -> None:
 def append_all(shared: Any, worker: int, count: int) -> None:
     for i in range(count):
         shared.append((worker, i))
-
-
-def count_up(shared: Any, count: int) -> None:
-    for _ in range(count):
-        shared.update_value("n", add_one, default=0)

@@ -88,10 +88,6 @@ def big(n):
     return b"x" * n
 
 
-def unpicklable():
-    return lambda: (yield)
-
-
 def a_generator():
     return (i for i in range(3))
 

@@ -26,7 +26,6 @@ import pytest
 import treadle
 from treadle import futures, multiprocessing
 
-MakeFuturesExecutor = Callable[..., Any]
 BOTH = pytest.mark.parametrize("kind", ["ThreadPoolExecutor", "ProcessPoolExecutor"])
 
 

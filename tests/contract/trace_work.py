@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -40,13 +38,6 @@ def nap(x: int) -> int:
 
 def sad(x: int) -> int:
     raise ValueError(x)
-
-
-def suicide(x: int) -> int:
-    if x == 3:
-        time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGKILL)
-    return x
 
 
 def inner_pool(x: int) -> list[int]:

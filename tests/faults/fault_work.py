@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import pickle
 import signal
 import sys
 import time
@@ -315,10 +314,6 @@ def hang_in_mode(mode: str, path: str) -> None:
                 hang()
     else:
         hang()
-
-
-def pickled_size(x: Any) -> int:
-    return len(pickle.dumps(x))
 
 
 def throw_elsewhere() -> None:

@@ -39,9 +39,6 @@ WAYS = ("raise", "exit", "os._exit", "segfault", "kill", "hang")
 DEATHS = {"exit": 7, "os._exit": 9, "segfault": -signal.SIGSEGV, "kill": -signal.SIGKILL}
 
 
-Cell = tuple[Callable[..., Any], tuple[Any, ...]]
-
-
 def outcome(pool: Pool, fn: Callable[..., Any], *args: Any, timeout: float | None = TIMEOUT) -> BaseException:
     """The task's error; its neighbours, before and behind it, must have their results."""
     before = [pool.submit(work.square, i) for i in range(30)]

@@ -27,7 +27,6 @@ pytestmark = [
 ]
 
 FORK = multiprocessing.get_context("fork")
-RECOVERY_SECONDS = 0.2  # what is promised
 PATIENCE_SECONDS = 1.5  # what a test may take for it on a busy machine
 
 

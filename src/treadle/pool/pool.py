@@ -46,8 +46,6 @@ StartMethod = Literal["forkserver", "spawn", "fork"]
 ON_ERROR = ("raise", "return", "skip")
 # The options that may be given for each task.
 TASK_OPTIONS = ("timeout", "retries", "backoff", "retry_on", "priority", "memory_limit")
-# What a task may need beside a worker, on engines that give that out.
-RESOURCES = ("num_cpus", "num_gpus", "memory")
 
 
 class Pool(concurrent.futures.Executor):

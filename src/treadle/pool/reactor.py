@@ -21,7 +21,6 @@ from .._native import _core
 from .waits import DAEMON
 
 READ = select.EPOLLIN
-WRITE = select.EPOLLOUT
 
 
 class Reactor:

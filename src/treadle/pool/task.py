@@ -25,8 +25,6 @@ UNLOADABLE = 8  # to sinks only: it returned, and what was raised when its value
 OVER_MEMORY = 9  # an Exit: it had more memory than its limit allows
 PART = 10  # of a run: (index, [value or Odd, ...], nanoseconds): so some of its items have ended, from that one on
 
-FAILURES = frozenset({RAISED, RAISED_PACKED, DIED, TIMED_OUT, BROKEN, OVER_MEMORY})
-
 
 class Sink(Protocol):
     """Where a task's end is delivered: a future, or a slot of a map.  Called once, from any thread."""
