@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import faulthandler
+import multiprocessing
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkProcess
 
 import pytest
 
@@ -31,6 +33,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         values = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if item.path.parent.name == "faults" and "spawn" in map(str, values):
             item.add_marker("once")
+
+
+@pytest.fixture
+def forked() -> Iterator[Callable[..., ForkProcess]]:
+    """Starts a function in a forked process.  One that still runs at the end of the test is killed."""
+    processes = []
+
+    def start(function: Callable[..., object], *args: object) -> ForkProcess:
+        process = multiprocessing.get_context("fork").Process(target=function, args=args)
+        process.start()
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.join()
+        process.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

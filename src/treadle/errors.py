@@ -26,6 +26,9 @@ __all__ = [
 class TreadleError(Exception):
     """The base of every exception that treadle itself raises."""
 
+    # All are pickled as any exception is, by the message and then all attributes.  Invariant, of each class below: what
+    # its constructor takes beside the message has a default and becomes an attribute.
+
 
 class TaskFailure:
     """Where and on what a task failed.  It is the attribute ``task`` of the exception.
@@ -113,9 +116,6 @@ class RemoteTraceback(Exception):
     def __str__(self) -> str:
         return f'\n"""\n{self.text.rstrip()}\n"""'
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.text,)
-
 
 # -- a task's own fault, or its worker's ------------------------------------------------------------------------------
 
@@ -137,9 +137,6 @@ class WorkerDied(TreadleError, BrokenExecutor):
         """The signal that ended the worker, if one did."""
         return _signal_of(self.exitcode)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.pid, self.exitcode), self.__dict__.copy()
-
 
 class ProcessDied(TreadleError, ChildProcessError):
     """A `Process` ended before its target had returned or raised: a signal, ``os._exit``, ``sys.exit`` with a code.
@@ -156,9 +153,6 @@ class ProcessDied(TreadleError, ChildProcessError):
     def signal(self) -> signal.Signals | None:
         """The signal that ended the process, if one did."""
         return _signal_of(self.exitcode)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.pid, self.exitcode), self.__dict__.copy()
 
 
 def _signal_of(exitcode: int | None) -> signal.Signals | None:
@@ -189,9 +183,6 @@ class TaskTimeout(TreadleError, TimeoutError):
         super().__init__(message)
         self.timeout = timeout
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.timeout), self.__dict__.copy()
-
 
 class MemoryLimitExceeded(TreadleError, MemoryError):
     """The task wanted more memory than its `memory_limit` (bytes)."""
@@ -199,9 +190,6 @@ class MemoryLimitExceeded(TreadleError, MemoryError):
     def __init__(self, message: str, limit: int | None = None) -> None:
         super().__init__(message)
         self.limit = limit
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.limit), self.__dict__.copy()
 
 
 class RemoteError(TreadleError):
@@ -213,9 +201,6 @@ class RemoteError(TreadleError):
     def __init__(self, message: str, type_name: str = "") -> None:
         super().__init__(message)
         self.type_name = type_name
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.type_name), self.__dict__.copy()
 
 
 class TaskNotPicklable(TreadleError, PicklingError):
@@ -237,9 +222,6 @@ class ResultNotPicklable(TreadleError, PicklingError):
         self.value = value
         self.reason = reason
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.value, self.reason), self.__dict__.copy()
-
 
 class ResultNotLoadable(TreadleError, UnpicklingError):
     """The task's result arrived, but this process can't load it."""
@@ -259,9 +241,6 @@ class Unsupported(TreadleError, ValueError, NotImplementedError):
         super().__init__(message)
         self.engine = engine
         self.option = option
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.engine, self.option), self.__dict__.copy()
 
 
 class EngineMissing(TreadleError, ImportError):
@@ -286,9 +265,6 @@ class DeadlockError(TreadleError, RuntimeError):
     def __init__(self, message: str, cycle: tuple[Any, ...] = ()) -> None:
         super().__init__(message)
         self.cycle = cycle
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.cycle), self.__dict__.copy()
 
 
 class DeadlockWarning(RuntimeWarning):

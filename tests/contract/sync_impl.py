@@ -24,3 +24,17 @@ def in_thread(function, *args):
     thread.join(10)
     assert not thread.is_alive(), "the thread hangs"
     return result[0]
+
+
+def start(function, *args) -> stdlib_threading.Thread:
+    """Run it in a thread that `end` waits for."""
+    thread = stdlib_threading.Thread(target=function, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+def end(*threads: stdlib_threading.Thread) -> None:
+    """They end by themselves."""
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive(), "a thread hangs"

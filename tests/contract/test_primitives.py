@@ -7,21 +7,9 @@ import time
 from types import ModuleType
 
 import pytest
-from sync_impl import THREADING, in_thread
+from sync_impl import THREADING, end, in_thread, start
 
 pytestmark = [pytest.mark.parametrize("threading", THREADING), pytest.mark.timeout(60)]
-
-
-def start(function, *args) -> plain.Thread:
-    thread = plain.Thread(target=function, args=args, daemon=True)
-    thread.start()
-    return thread
-
-
-def end(*threads: plain.Thread) -> None:
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive(), "a thread hangs"
 
 
 @pytest.mark.parametrize("kind", ["Lock", "RLock"])

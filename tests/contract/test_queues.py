@@ -10,22 +10,10 @@ from collections import Counter
 from types import ModuleType
 
 import pytest
-from sync_impl import HAS_SHUTDOWN, QUEUE
+from sync_impl import HAS_SHUTDOWN, QUEUE, end, start
 
 pytestmark = [pytest.mark.parametrize("queue", QUEUE), pytest.mark.timeout(60)]
 KINDS = ["Queue", "LifoQueue", "PriorityQueue"]
-
-
-def start(function, *args) -> plain.Thread:
-    thread = plain.Thread(target=function, args=args, daemon=True)
-    thread.start()
-    return thread
-
-
-def end(*threads: plain.Thread) -> None:
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive(), "a thread hangs"
 
 
 @pytest.mark.parametrize(

@@ -31,21 +31,18 @@ def impl(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def child() -> Iterator[Callable[..., Any]]:
+def child(forked: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     """Runs a function in a forked process; all must end well."""
     children = []
 
     def start(function: Callable[..., object], *args: object) -> Any:
-        process = fork.Process(target=function, args=args)
-        process.start()
-        children.append(process)
-        return process
+        children.append(forked(function, *args))
+        return children[-1]
 
     yield start
     for process in children:
         process.join(20)
         assert process.exitcode == 0
-        process.close()
 
 
 @pytest.mark.parametrize("kind", ["Lock", "RLock"])

@@ -26,17 +26,24 @@ ALONE = {key: value for key, value in os.environ.items() if key != "TREADLE_BOAR
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-@pytest.fixture
-def busy() -> Iterator[int]:
-    """The pid of a program at work."""
+@contextmanager
+def started(path: Path) -> Iterator[int]:
+    """The pid of a program that says when it is ready, and ends when its input does."""
     with subprocess.Popen(
-        [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ALONE
+        [sys.executable, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ALONE
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process.pid
         process.stdin.close()
         assert process.wait(30) == 0
+
+
+@pytest.fixture
+def busy() -> Iterator[int]:
+    """The pid of a program at work."""
+    with started(PROGRAM) as pid:
+        yield pid
 
 
 def top(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -222,14 +229,8 @@ def used(tmp_path: Path) -> Iterator[int]:
     """A program with queues and locks of its own that are used at a steady rate."""
     path = tmp_path / "used.py"
     path.write_text(USED)
-    with subprocess.Popen(
-        [sys.executable, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ALONE
-    ) as process:
-        assert process.stdin is not None and process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process.pid
-        process.stdin.close()
-        assert process.wait(30) == 0
+    with started(path) as pid:
+        yield pid
 
 
 def test_queues_and_locks_of_one_process_have_figures_while_somebody_looks(used: int) -> None:

@@ -103,8 +103,13 @@ def test_errors_are_the_standard_librarys_too() -> None:
     "error",
     [
         treadle.WorkerDied("it died", 7, -9),
+        treadle.ProcessDied("it died", 7, -9),
         treadle.TaskTimeout("too long", 3.5),
+        treadle.MemoryLimitExceeded("too much", 1 << 20),
         treadle.RemoteError("Some: text", "a.Some"),
+        treadle.ResultNotPicklable("no", "<a lock>", "TypeError"),
+        treadle.Unsupported("no", "dask", "memory_limit"),
+        treadle.DeadlockError("a circle", (1, 2)),
         treadle.RemoteTraceback("Traceback ..."),
         treadle.PoolClosed("closed"),
         treadle.TaskNotPicklable("no"),
@@ -117,6 +122,7 @@ def test_errors_survive_pickling(error: Exception) -> None:
     error.task = treadle.TaskFailure(item=[1], index=3, attempts=2, pid=5, traceback="tb")  # type: ignore[attr-defined]
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error) and again.args == error.args and str(again) == str(error)
+    assert again.__dict__.keys() == error.__dict__.keys()
     if isinstance(error, treadle.TreadleError):
         assert again.__dict__ == error.__dict__ and treadle.failure(again) == error.task  # type: ignore[attr-defined]
 

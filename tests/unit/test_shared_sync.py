@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +29,7 @@ fork = multiprocessing.get_context("fork")
 MAKERS: list[Any] = [Lock, RLock, Semaphore, BoundedSemaphore, Condition, Event, lambda: Barrier(100)]
 
 
-@pytest.fixture
-def child() -> Iterator[Callable[..., Any]]:
-    children = []
-
-    def start(function: Callable[..., object], *args: object) -> Any:
-        process = fork.Process(target=function, args=args)
-        process.start()
-        children.append(process)
-        return process
-
-    yield start
-    for process in children:
-        process.kill()
-        process.join()
-        process.close()
-
-
-def killed_with(child: Callable[..., Any], *held: Any) -> None:
+def killed_with(forked: Callable[..., Any], *held: Any) -> None:
     """A process takes them all, and is killed -9."""
     ready = Event()
 
@@ -56,7 +39,7 @@ def killed_with(child: Callable[..., Any], *held: Any) -> None:
         ready.set()
         threading.Event().wait()
 
-    process = child(hold)
+    process = forked(hold)
     assert ready.wait(20)
     process.kill()
     process.join()
@@ -175,10 +158,10 @@ def test_what_was_not_made_says_so() -> None:
 
 
 @pytest.mark.parametrize("kind", [Lock, RLock])
-def test_a_killed_owners_lock_goes_to_the_next_one(child: Callable[..., Any], kind: Any) -> None:
+def test_a_killed_owners_lock_goes_to_the_next_one(forked: Callable[..., Any], kind: Any) -> None:
     lock = kind(name="vault")
     for acquire in (lambda: lock.acquire(), lambda: lock.acquire(False), lambda: lock.acquire(True, 5)):
-        killed_with(child, lock)
+        killed_with(forked, lock)
         began = time.monotonic()
         with pytest.warns(LockRecoveredWarning, match="'vault'.*process that died"):
             assert acquire()
@@ -187,9 +170,9 @@ def test_a_killed_owners_lock_goes_to_the_next_one(child: Callable[..., Any], ki
 
 
 @pytest.mark.parametrize("kind", [Lock, RLock])
-def test_a_lock_that_raises_when_its_owner_died_is_free_afterwards(child: Callable[..., Any], kind: Any) -> None:
+def test_a_lock_that_raises_when_its_owner_died_is_free_afterwards(forked: Callable[..., Any], kind: Any) -> None:
     lock = kind(on_owner_death="raise")
-    killed_with(child, lock)
+    killed_with(forked, lock)
     with pytest.raises(OwnerDied, match="half changed"):
         lock.acquire()
     assert not lock.locked()
@@ -197,9 +180,9 @@ def test_a_lock_that_raises_when_its_owner_died_is_free_afterwards(child: Callab
         assert lock.locked()
 
 
-def test_a_warning_that_is_an_error_does_not_leave_the_lock_taken(child: Callable[..., Any]) -> None:
+def test_a_warning_that_is_an_error_does_not_leave_the_lock_taken(forked: Callable[..., Any]) -> None:
     lock = Lock()
-    killed_with(child, lock)
+    killed_with(forked, lock)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(LockRecoveredWarning):
@@ -207,7 +190,7 @@ def test_a_warning_that_is_an_error_does_not_leave_the_lock_taken(child: Callabl
     assert not lock.locked()
 
 
-def test_a_waiting_condition_gets_its_lock_back_from_a_dead_process(child: Callable[..., Any]) -> None:
+def test_a_waiting_condition_gets_its_lock_back_from_a_dead_process(forked: Callable[..., Any]) -> None:
     condition = Condition(Lock(on_owner_death="raise"))
 
     def notify_and_die() -> None:
@@ -216,7 +199,7 @@ def test_a_waiting_condition_gets_its_lock_back_from_a_dead_process(child: Calla
         os.kill(os.getpid(), signal.SIGKILL)
 
     with condition:
-        child(notify_and_die)
+        forked(notify_and_die)
         with pytest.raises(OwnerDied):
             condition.wait(20)
         assert condition._lock._is_mine()  # so that `with` can release it
@@ -225,9 +208,9 @@ def test_a_waiting_condition_gets_its_lock_back_from_a_dead_process(child: Calla
 
 
 @pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
-def test_a_dead_holders_permits_come_back(child: Callable[..., Any], kind: Any) -> None:
+def test_a_dead_holders_permits_come_back(forked: Callable[..., Any], kind: Any) -> None:
     semaphore = kind(3)
-    killed_with(child, semaphore, semaphore)
+    killed_with(forked, semaphore, semaphore)
     semaphore.acquire()
     began = time.monotonic()
     assert semaphore.acquire(timeout=5)
@@ -239,22 +222,22 @@ def test_a_dead_holders_permits_come_back(child: Callable[..., Any], kind: Any) 
     assert semaphore.get_value() == 3
 
 
-def test_signals_of_the_dead_do_not_come_back(child: Callable[..., Any]) -> None:
+def test_signals_of_the_dead_do_not_come_back(forked: Callable[..., Any]) -> None:
     """A semaphore that is taken here and released there has no owners: a phantom permit would be a false signal."""
     signals = Semaphore(0)
     signals.release()
     signals.release()
-    killed_with(child, signals, signals)
+    killed_with(forked, signals, signals)
     assert not signals.acquire(timeout=0.15)
     # Handed over: taken by one that dies, given back by another one.
     baton = Semaphore(1)
-    killed_with(child, baton)
+    killed_with(forked, baton)
     baton.release()
     assert baton.acquire(False)
     assert not baton.acquire(timeout=0.15)
 
 
-def test_a_dead_waiter_takes_no_notification(child: Callable[..., Any]) -> None:
+def test_a_dead_waiter_takes_no_notification(forked: Callable[..., Any]) -> None:
     condition, ready, woken = Condition(), Semaphore(0), Semaphore(0)
 
     def wait() -> None:
@@ -263,9 +246,9 @@ def test_a_dead_waiter_takes_no_notification(child: Callable[..., Any]) -> None:
             assert condition.wait(20)
         woken.release()
 
-    first = child(wait)
+    first = forked(wait)
     assert ready.acquire(timeout=20)
-    child(wait)
+    forked(wait)
     assert ready.acquire(timeout=20)
     with condition:  # the first one waits by now, for its lock is free
         first.kill()
@@ -276,7 +259,7 @@ def test_a_dead_waiter_takes_no_notification(child: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("lock", [Lock, RLock])
 @pytest.mark.parametrize("moment", ["stopped", "waits for the lock", "dying"])
-def test_a_notification_outlives_whom_it_was_for(child: Callable[..., Any], lock: Any, moment: str) -> None:
+def test_a_notification_outlives_whom_it_was_for(forked: Callable[..., Any], lock: Any, moment: str) -> None:
     """Who dies before wait() has returned leaves it to one that waited at the time, and to nobody else."""
     condition, ready, woken = Condition(lock()), Semaphore(0), Semaphore(0)
 
@@ -287,7 +270,7 @@ def test_a_notification_outlives_whom_it_was_for(child: Callable[..., Any], lock
         woken.release()
 
     def start() -> Any:
-        process = child(wait)
+        process = forked(wait)
         assert ready.acquire(timeout=20)
         with condition:  # it waits by now, for its lock is free
             return process
@@ -312,7 +295,7 @@ def test_a_notification_outlives_whom_it_was_for(child: Callable[..., Any], lock
             first.kill()
             first.join()
     assert woken.acquire(timeout=20), "the dead one took it along"
-    late = child(wait)
+    late = forked(wait)
     assert ready.acquire(timeout=20)
     with condition:
         pass
@@ -323,7 +306,7 @@ def test_a_notification_outlives_whom_it_was_for(child: Callable[..., Any], lock
     late.join()
 
 
-def test_a_dead_party_breaks_the_barrier(child: Callable[..., Any]) -> None:
+def test_a_dead_party_breaks_the_barrier(forked: Callable[..., Any]) -> None:
     barrier, ended = Barrier(3), []
 
     def wait() -> None:
@@ -332,7 +315,7 @@ def test_a_dead_party_breaks_the_barrier(child: Callable[..., Any]) -> None:
         except threading.BrokenBarrierError:
             ended.append(time.monotonic())
 
-    process = child(barrier.wait)
+    process = forked(barrier.wait)
     thread = threading.Thread(target=wait)
     thread.start()
     while barrier.n_waiting < 2:
@@ -345,12 +328,12 @@ def test_a_dead_party_breaks_the_barrier(child: Callable[..., Any]) -> None:
     assert barrier.broken
 
 
-def test_a_party_that_dies_in_the_action_breaks_the_barrier(child: Callable[..., Any]) -> None:
+def test_a_party_that_dies_in_the_action_breaks_the_barrier(forked: Callable[..., Any]) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     barrier = Barrier(2, die)
-    process = child(lambda: barrier.wait() if barrier.n_waiting else None)
+    process = forked(lambda: barrier.wait() if barrier.n_waiting else None)
     process.join()  # nobody was there: it did nothing
     results: list[str] = []
 
@@ -364,7 +347,7 @@ def test_a_party_that_dies_in_the_action_breaks_the_barrier(child: Callable[...,
     thread.start()
     while barrier.n_waiting < 1:
         time.sleep(0.001)
-    child(barrier.wait)
+    forked(barrier.wait)
     thread.join(20)
     assert results == ["broken"]
 
@@ -416,7 +399,7 @@ def test_an_rlock_of_a_thread_that_has_ended_is_lost() -> None:
         lock.acquire()
 
 
-def test_a_forked_child_does_not_own_its_parents_locks(child: Callable[..., Any]) -> None:
+def test_a_forked_child_does_not_own_its_parents_locks(forked: Callable[..., Any]) -> None:
     lock, rlock, answer = Lock(), RLock(), Semaphore(0)
 
     def look() -> None:
@@ -424,7 +407,7 @@ def test_a_forked_child_does_not_own_its_parents_locks(child: Callable[..., Any]
             answer.release()
 
     with lock, rlock:
-        child(look)
+        forked(look)
         assert answer.acquire(timeout=20)
     assert not lock.locked()
 
@@ -435,7 +418,7 @@ def test_one_thread_that_waits_for_itself() -> None:
         pass
 
 
-def test_shared_waits_show(child: Callable[..., Any]) -> None:
+def test_shared_waits_show(forked: Callable[..., Any]) -> None:
     lock, event = Lock(name="door"), Event(name="bell")
 
     def want() -> None:
@@ -443,8 +426,8 @@ def test_shared_waits_show(child: Callable[..., Any]) -> None:
             pass
 
     with lock:
-        child(want)
-        child(event.wait)
+        forked(want)
+        forked(event.wait)
         until = time.monotonic() + 20
         while time.monotonic() < until:
             seen = {wait.what: wait for wait in diagnose.waits()}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import array
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from operator import index as as_index
 from typing import Any
 
 from treadle.shared.lifetimes import Hold, contained
-from treadle.shared.proxy import BaseProxy
+from treadle.shared.proxy import BaseProxy, by_index
 from treadle.shared.space import Space
 from treadle.shared.store import listed
 from treadle.shared.values import NONE, SCALARS, dump, dumps, load
@@ -167,15 +167,7 @@ class ArrayProxy(BaseProxy):
 
         self._store.write(op)
 
-    def __iter__(self) -> Iterator[Any]:
-        i = 0
-        while True:
-            try:
-                item = self[i]
-            except IndexError:
-                return
-            yield item
-            i += 1
+    __iter__ = by_index
 
     def _getvalue(self) -> array.array[Any]:
         return self._store.read(self._all)

@@ -16,7 +16,7 @@ from operator import index as as_index
 from typing import Any, SupportsIndex
 
 from treadle.shared.lifetimes import Hold, contained, with_extent
-from treadle.shared.proxy import BaseProxy
+from treadle.shared.proxy import BaseProxy, by_index
 from treadle.shared.space import Space
 from treadle.shared.store import listed
 from treadle.shared.values import NONE, dump, load
@@ -147,15 +147,7 @@ class ListProxy(BaseProxy):
     def __len__(self) -> int:
         return self._length()
 
-    def __iter__(self) -> Iterator[Any]:
-        i = 0
-        while True:
-            try:
-                item = self[i]
-            except IndexError:
-                return
-            yield item
-            i += 1
+    __iter__ = by_index
 
     def __reversed__(self) -> Iterator[Any]:
         yield from reversed(self.copy())

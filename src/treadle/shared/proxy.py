@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from treadle.shared.memory import Handle
 from treadle.shared.space import Space
 from treadle.shared.values import context
 
-__all__ = ["BaseProxy", "proxy_of", "rebuild"]
+__all__ = ["BaseProxy", "by_index", "proxy_of", "rebuild"]
 
 _KINDS: dict[bytes, type[BaseProxy]] = {}
 
@@ -149,6 +149,18 @@ class BaseProxy:
 
     def _text(self, value: Any) -> str:
         return repr(value)
+
+
+def by_index(proxy: Any) -> Iterator[Any]:
+    """What iterates over a sequence: each item when it is asked for, however many there are by then."""
+    i = 0
+    while True:
+        try:
+            item = proxy[i]
+        except IndexError:
+            return
+        yield item
+        i += 1
 
 
 def proxy_of(kind: bytes, space: Space, hold: Hold) -> BaseProxy:
