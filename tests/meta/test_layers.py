@@ -40,6 +40,9 @@ LAYERS = {
     "pool/task.py": 11,
     "pool/ranks.py": 12,
     "pool/events.py": 12,
+    "pool/crew.py": 12,
+    "pool/stock.py": 12,
+    "pool/backlog.py": 12,
     "pool/state.py": 12,
     "pool/reactor.py": 12,
     "pool/transport": 13,
@@ -98,6 +101,9 @@ LAYERS = {
 # The brain: events in, instructions out.
 PURE = (
     "pool/state.py",
+    "pool/backlog.py",
+    "pool/stock.py",
+    "pool/crew.py",
     "pool/ranks.py",
     "pool/events.py",
     "pool/task.py",

@@ -11,8 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from treadle._native import _core
 from treadle.pool import events as brain
+from treadle.pool.crew import READY, STARTING
 from treadle.pool.options import BACKOFF_CAP, PLAIN, PoolOptions, pool_options, task_options
-from treadle.pool.state import MAX_START_FAILURES, MAX_START_KILLS, READY, STARTING, State
+from treadle.pool.state import MAX_START_FAILURES, MAX_START_KILLS, State
 from treadle.pool.task import (
     ASSIGNED,
     BROKEN,

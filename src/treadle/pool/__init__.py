@@ -6,6 +6,7 @@ pool.py maps.py amaps.py future.py     what users hold
 feeder.py inbox.py                     the two ends of a map, and how far apart they may be
 driver.py                              performs what the brain says; the only one that does
 state.py events.py task.py             pure: the brain, what it is told and says, its record of a task
+crew.py stock.py backlog.py            pure: its workers, what each may hold, its tasks
 decision.py                            pure: how auto chooses
 engines/                               where tasks run: threads, processes, auto
 transport/ launch/                     how tasks reach a process; how processes begin and end

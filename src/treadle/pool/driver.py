@@ -18,13 +18,14 @@ from .. import sync
 from .._native import _core
 from ..errors import PoolClosed
 from . import events as brain
+from .crew import Worker
 from .engines.base import Engine, Look
 from .events import Event, Instruction, Result
 from .failures import BadStart, Exit
 from .options import PLAIN, PoolOptions
 from .reactor import Reactor
 from .results import worth_a_retry
-from .state import State, Worker
+from .state import State
 from .task import CANCELLED, DONE, PART, Task
 from .waits import in_main_thread, wait
 

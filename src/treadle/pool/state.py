@@ -1,17 +1,14 @@
 """The pool's brain: events in, instructions out.
 
-There is no thread, no I/O and no clock in this module.  `State.handle(event)` changes the state and returns what has
-to be done about it; `driver.py` does it, outside of its lock, and reports back with further events.  So every order of
-submit, start, finish, die, time out, cancel and shut down can be tested without a single process.
+There is no thread, no I/O and no clock in this module, nor in those that it is made of.  `State.handle(event)` changes
+the state and returns what has to be done about it; `driver.py` does it, outside of its lock, and reports back with
+further events.  So every order of submit, start, finish, die, time out, cancel and shut down can be tested without a
+single process.
 
-Who may do what with a worker:
+`crew.py` has the workers, `stock.py` how much each may hold, `backlog.py` the tasks; each adds its fields, with their
+invariants, to the one object that the loops in C work on.  Here are the rules: what each event means for all of them.
 
-    STARTING --ready--> READY --(retired, nothing assigned)--> STOPPING --ended--> gone
-        \\                  \\--(over time, terminated)--> KILLED ---------ended--> gone
-         \\--ended--> gone (a failed start)        any --ended--> gone (it died)
-
-A worker is given several short tasks at once (a batch, about `BATCH_SECONDS` of work), so that a short task costs no
-round trip.  It runs them in order, one at a time.  Three things keep this honest: the engine knows which one of them is
+A worker runs what it holds in order, one at a time.  Three things keep batches honest: the engine knows which task is
 running (so the blame is exact), the others go back to the queue when the worker dies, and they can be taken back
 (`Revoke`) when they wait behind a long one while another worker has nothing to do.
 """
@@ -19,23 +16,20 @@ running (so the blame is exact), the others go back to the queue when the worker
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .._native import _core
+from .backlog import Backlog, has_behind, holder, with_rests
+from .crew import GONE, KILLED, READY, STARTING, STOPPING, Worker
 from .events import (
     Aged,
     Cancel,
     Close,
-    Delay,
-    Doze,
     Due,
     Ended,
     Event,
     Finished,
     Hand,
     Instruction,
-    Judge,
     Judged,
     KillWorker,
     Lend,
@@ -51,72 +45,25 @@ from .events import (
     Shutdown,
     Skipped,
     Spared,
-    StartWorker,
     StopWorker,
     Submit,
     Swollen,
     Warm,
-    Watch,
     Yielded,
 )
 from .options import PLAIN, PoolOptions
 from .ranks import Ranks
 from .task import ASSIGNED, BROKEN, CANCELLED, DIED, DONE, NEW, OVER_MEMORY, PART, QUEUED, TIMED_OUT, WAITING, Task
 
-BATCH_SECONDS = 0.004  # how much work a worker may hold
-BATCH_TASKS = 512  # and how many tasks
-OVERHEAD_SECONDS = 4e-6  # what a worker needs for a task beside running it
-PREFETCH_BELOW = 0.02  # seconds: a task shorter than this has the next one waiting behind it
 STALL_SECONDS = 0.02  # a batch is stuck when its head runs this long while another worker is idle
 MAX_START_FAILURES = 3  # workers in a row that end before they are ready: then queued tasks fail
 MAX_START_KILLS = 12  # the same for workers that something kills: it may have been after others too, and be gone soon
 STOP_SECONDS = 0.005  # how soon to look again at a worker that may have begun a task that was cancelled
 MEMORY_SECONDS = 0.05  # how often to look at the memory of a task that has a limit
-IDLE_LOOKS = 4  # a worker that was seen idle so often in one idle time-out leaves
-MAX_LOSSES = 5  # workers that end, running nothing, with the same task next in line: then it is taken for the cause
-
-STARTING, READY, STOPPING, KILLED, GONE = "starting", "ready", "stopping", "killed", "gone"
 
 
-# -- the state --------------------------------------------------------------------------------------------------------
-
-
-class Worker(_core.WorkerCore):
-    """What the brain knows of one worker.  The hot fields are in C, see `_native/dispatch.h`."""
-
-    __slots__ = ("counted", "doomed", "doom", "watch", "left", "unwanted", "stoppable", "seen", "rests")
-
-    def __init__(self, id: int, left: int | None = None, stoppable: bool = False) -> None:
-        self.id = id
-        self.left = left  # how many more tasks it may be given; None: any number.  Invariant: not negative
-        self.stoppable = stoppable  # can it be killed while it runs a task?
-        # Cancelled, and still in its inbox or running.  Invariant: those of `assigned` that are DONE.
-        self.unwanted: set[int] = set()
-        self.last = 0  # the highest sequence number that it was given
-        self.seen = 0  # `last` at the last look for idle ones
-        self.rests = 0  # looks at which it was idle, and had been given nothing since the one before
-        self.state = STARTING
-        # Is it one of at most `max_workers`?  Invariant: True until it is STOPPING or GONE.
-        self.counted = True
-        # In the order of running.  Invariant: empty unless READY or KILLED; each task in it has worker == id, or is
-        # unwanted.
-        self.assigned: dict[int, Task] = {}
-        # The task that it is killed for.  Invariant: not None only while KILLED.
-        self.doomed: int | None = None
-        self.doom = TIMED_OUT  # why: how that task is to end
-        # Revoked, and still in its inbox.  Invariant: while not empty, nothing is sent to it.
-        self.draining: set[int] = set()
-        # Seconds of the shortest pending Watch, or None.  Invariant: not None while a task with a time-out is assigned.
-        self.watch: float | None = None
-        self.waiting = 0  # for how many others it waits.  Invariant: while it does, nothing is sent to it.
-        self.retired = False  # takes no more tasks, stops when `assigned` is empty
-
-
-class State(_core.StateCore):
-    """All that the pool has to remember.  Not thread-safe: one caller at a time (the driver's lock sees to it).
-
-    What is done for each task is done in C, see `_native/dispatch.h`; the rules are here.
-    """
+class State(Backlog):
+    """All that the pool has to remember.  Not thread-safe: one caller at a time (the driver's lock sees to it)."""
 
     def __init__(
         self,
@@ -127,44 +74,9 @@ class State(_core.StateCore):
         keep: int = 0,
         stoppable: bool = False,
     ) -> None:
-        self._options = options
-        self.keep = keep  # so many workers stay, however idle
-        self.stoppable = stoppable  # can new workers be killed while they run a task?
-        # Failed, with another attempt in sight.  Invariant: exactly the tasks that are WAITING.
-        self.waiting = set()
-        self._dozing = False  # is an answer to `Doze` outstanding?
-        self._wanted = workers
-        self.max_workers = workers  # Invariant: at most _wanted; less while more can't be started
-        self._lent = 0  # Invariant: the sum of `waiting` over all workers
-        self.starts = starts
-        self.batches = batches
-        self.workers: dict[int, Worker] = {}
-        # Invariant: holds each QUEUED task once; an entry whose task is not QUEUED is dead and is skipped.
-        # A plain deque until the first task with a priority comes.
-        self.queue: deque[Task] | Ranks = deque()
-        self.queued = 0  # Invariant: number of QUEUED tasks
-        # Workers that want more tasks.  Invariant: exactly those READY, not retired, not draining, holding < _low.
-        self._open: dict[int, Worker] = {}
-        self._mean = 0.0  # seconds a task takes, smoothed; 0.0: not known yet
-        self._unlearned: tuple[int, float] = 0, 0.0  # nanoseconds and number of tasks that `_mean` does not have so far
-        self.pace = 0.0  # seconds that an item takes, a task or one of a run, of late; 0.0: not known yet
-        self._timeless = 0  # items that have ended since `pace` was last told a time
-        self._quota = 1  # tasks that a worker may hold
-        self.stock_seconds = BATCH_SECONDS  # how much work a worker may hold
-        self.least_stock = 1  # and how many tasks, however long they take
-        self._low = 1  # a worker below this is given more; between the two it pays to wait and send many at once
-        self._next_seq = 1
-        self._next_worker = 1
-        self._alive = 0  # Invariant: number of workers that are `counted`; never two tasks at once for workers=1
-        self._starting = 0  # Invariant: number of workers that are STARTING
-        self._start_failures = self._start_kills = 0  # since a worker was last ready
-        self.closing = False
+        super().__init__(workers, options, keep, stoppable, batches, starts)
         self.killing = False
-        self.closed = False
-        self.done = 0
-        self.failed = 0
-        self.cancelled = 0
-        self.restarts = 0
+        self.closed = False  # Invariant: True only when there is no worker and no task left
 
     # -- the one entry
 
@@ -270,7 +182,7 @@ class State(_core.StateCore):
         for seq in event.seqs:
             if self._forget(worker, seq):
                 continue
-            task = _holder(worker, seq)
+            task = holder(worker, seq)
             if task is None:
                 continue
             # It was at the very start when the rest was revoked.
@@ -299,7 +211,7 @@ class State(_core.StateCore):
             worker.draining.add(seq)
             if not self._forget(worker, seq):
                 self._unstart(worker, worker.assigned.pop(seq))
-        task = _holder(worker, event.after)
+        task = holder(worker, event.after)
         if task is not None and event.after < task.first + task.count - 1:
             self._cut(worker, task, event.after)
         if not worker.draining:
@@ -307,37 +219,12 @@ class State(_core.StateCore):
         self._review(worker, out)
         self._assign(out)
 
-    def _cut(self, worker: Worker, run: Task, after: int) -> None:
-        """The worker goes on with a run up to that number; the rest is for others."""
-        worker.draining.add(after + 1)
-        rest = run.split(after - run.first + 1)
-        run.cut = True
-        if run.first in worker.unwanted:
-            rest.state = DONE  # for whoever waits it has ended already
-        else:
-            self._requeue(rest)
-        if run.done == run.count:
-            del worker.assigned[run.first]
-            worker.unwanted.discard(run.first)
-            run.state, run.worker = DONE, None
-
-    def _leave_rest(self, worker: Worker, run: Task, count: int) -> Task | None:
-        """So many items of a run have ended, and its worker does no more of it: the others go back to the queue."""
-        if count == 0:
-            self._unstart(worker, run)
-            return run
-        rest = run.split(count) if count < run.count else None
-        run.state, run.worker = DONE, None
-        if rest is not None:
-            self._requeue(rest)
-        return rest
-
     def _looked(self, event: Looked, out: list[Instruction]) -> None:
         worker = self.workers.get(event.worker)
         if worker is None or worker.state is not READY:
             return
         worker.watch = None
-        task = _holder(worker, event.running) if event.running is not None else None
+        task = holder(worker, event.running) if event.running is not None else None
         if task is not None and event.running is not None:
             options = task.options
             if (task.first if task.run else event.running) in worker.unwanted:
@@ -351,7 +238,7 @@ class State(_core.StateCore):
                 return
         if (
             task is not None
-            and _has_behind(worker)
+            and has_behind(worker)
             and not worker.draining
             and event.seconds >= STALL_SECONDS
             and self._has_idle()
@@ -361,7 +248,7 @@ class State(_core.StateCore):
         due = [t.options.timeout for t in worker.assigned.values() if t.options.timeout is not None and t is not task]
         if task is not None and task.options.timeout is not None:
             due.append(task.options.timeout - event.seconds)
-        if _has_behind(worker) and self._has_idle():
+        if has_behind(worker) and self._has_idle():
             due.append(STALL_SECONDS)
         if any(t.options.memory_limit is not None for t in worker.assigned.values()):
             due.append(MEMORY_SECONDS)
@@ -441,32 +328,9 @@ class State(_core.StateCore):
         self._assign(out)
         self._maybe_close(out)
 
-    def _lost_run(self, run: Task, event: Ended, back: list[Task], ends: list[tuple[Task, int, Any]]) -> None:
-        """Its worker is gone: what has ended has ended, the item that was running is to blame, the others move on."""
-        at = run.done
-        if run.first + at == event.running or (event.running is None and not back and self._is_poison(run)):
-            ends.append((run, PART, run.ended(DIED, event.exit, 1)))
-            self.failed += 1
-            at += 1
-        if at == 0:
-            run.attempts -= 1
-            back.append(run)
-            return
-        if at < run.count:
-            back.append(run.split(at))
-        run.state = DONE
-
-    def _is_poison(self, task: Task) -> bool:
-        """It was next in line when its worker ended without running anything: perhaps it can't even be received."""
-        task.losses += 1
-        if task.losses < MAX_LOSSES:
-            return False
-        task.losses = 0  # that was one attempt
-        return True
-
     def _cancel(self, event: Cancel, out: list[Instruction]) -> None:
         ends: list[tuple[Task, int, Any]] = []
-        for task in _with_rests(event.tasks):
+        for task in with_rests(event.tasks):
             if task.state == QUEUED:
                 self.queued -= 1
                 self._end(task, CANCELLED, None, ends)
@@ -505,58 +369,6 @@ class State(_core.StateCore):
             out.append(Revoke(worker.id))
         self._watch(worker, STOP_SECONDS, out)
 
-    def _forget(self, worker: Worker, seq: int) -> bool:
-        """Was it unwanted?  Then it is known no more."""
-        if seq not in worker.unwanted:
-            return False
-        worker.unwanted.discard(seq)
-        del worker.assigned[seq]
-        return True
-
-    def _forget_result(self, worker: Worker, result: Any) -> None:
-        """The same for what a worker has said; of a run, when that was its last item."""
-        task = _holder(worker, result[0])
-        if task is None or not task.run:
-            self._forget(worker, result[0])
-        elif task.first in worker.unwanted:
-            task.done = min(task.count, task.done + (len(result[2]) if result[1] == PART else 1))
-            if task.done == task.count:
-                self._forget(worker, task.first)
-
-    def _doom(self, worker: Worker, seq: int, kind: int, out: list[Instruction]) -> None:
-        """End the worker, if it (still) runs this task, which ends as `kind` then."""
-        self._move(worker, KILLED)
-        worker.doomed, worker.doom = seq, kind
-        out.append(KillWorker(worker.id, seq))
-
-    # -- retries
-
-    def _retry(self, task: Task, kind: int, data: Any, out: list[Instruction]) -> None:
-        """An attempt has failed and there are some left."""
-        if task.more:  # somebody has what it yielded before: a repetition would come twice
-            ends: list[tuple[Task, int, Any]] = []
-            self._end(task, kind, data, ends)
-            out.append(Settle(ends))
-            return
-        if task.options.retry_on is not None:
-            self._park(task)
-            out.append(Judge(task, kind, data))
-        else:
-            self._again(task, out)
-
-    def _again(self, task: Task, out: list[Instruction]) -> None:
-        seconds = task.options.pause(task.attempts)
-        if seconds:
-            self._park(task)
-            out.append(Delay(task, seconds))
-        else:
-            self._requeue(task)
-
-    def _park(self, task: Task) -> None:
-        task.state = WAITING
-        task.worker = None
-        self.waiting.add(task)
-
     def _judged(self, event: Judged, out: list[Instruction]) -> None:
         task = event.task
         if task.state != WAITING:  # it was cancelled meanwhile
@@ -578,12 +390,7 @@ class State(_core.StateCore):
         self._requeue(task)
         self._go_on(out)
 
-    def _go_on(self, out: list[Instruction]) -> None:
-        self._assign(out)
-        self._stop_idle(out)
-        self._maybe_close(out)
-
-    # -- workers that leave
+    # -- what holds for all workers
 
     def _swollen(self, event: Swollen, out: list[Instruction]) -> None:
         worker = self.workers.get(event.worker)
@@ -594,23 +401,8 @@ class State(_core.StateCore):
         self._retire(worker, out)
         self._assign(out)
 
-    def _doze(self, out: list[Instruction]) -> None:
-        """See to it that idle workers are looked for, as long as there are any workers."""
-        timeout = self._options.idle_timeout
-        if timeout is not None and not self._dozing and len(self.workers) > self.keep and not self.closing:
-            self._dozing = True
-            out.append(Doze(timeout / IDLE_LOOKS))
-
     def _aged(self, event: Aged, out: list[Instruction]) -> None:
-        self._dozing = False
-        for worker in list(self.workers.values()):
-            idle = worker.state is READY and not worker.assigned and not worker.waiting and worker.last == worker.seen
-            worker.rests = worker.rests + 1 if idle else 0
-            worker.seen = worker.last
-            # One more look than fits: it has been idle since some time before the first of them.
-            if worker.rests > IDLE_LOOKS and self._alive > self.keep:
-                self._retire(worker, out)
-        self._doze(out)
+        self._rest(out)
 
     def _limit(self, event: Limit, out: list[Instruction]) -> None:
         self.max_workers = self._wanted = event.workers
@@ -618,10 +410,7 @@ class State(_core.StateCore):
         self.batches = event.batches
         self.keep = event.keep
         self.stoppable = event.stoppable
-        self._quota = self._low = 1
-        self._mean = self.pace = 0.0
-        self._unlearned = 0, 0.0
-        self._reopen()
+        self._unlearn()
         if event.replace:
             for worker in list(self.workers.values()):
                 self._retire(worker, out)
@@ -633,10 +422,7 @@ class State(_core.StateCore):
 
     def _renew(self, event: Renew, out: list[Instruction]) -> None:
         self.done = self.failed = self.cancelled = self.restarts = 0
-        self._quota = self._low = 1
-        self._mean = self.pace = 0.0
-        self._unlearned = 0, 0.0
-        self._reopen()
+        self._unlearn()
 
     def _lend(self, event: Lend, out: list[Instruction]) -> None:
         lender = self.workers.get(event.worker)
@@ -653,10 +439,6 @@ class State(_core.StateCore):
                 break
             if not worker.assigned and not worker.waiting:
                 self._retire(worker, out)
-
-    def _allowed(self) -> int:
-        """How many workers there may be now."""
-        return self.max_workers + self._lent
 
     def _shutdown(self, event: Shutdown, out: list[Instruction]) -> None:
         self.closing = True
@@ -701,16 +483,6 @@ class State(_core.StateCore):
         while self._alive < self._allowed() and self._starting < self.queued and self.starts != 0:
             self._start(out)
 
-    def _start(self, out: list[Instruction]) -> None:
-        worker = Worker(self._next_worker, self._options.max_tasks_per_worker, self.stoppable)
-        self._next_worker += 1
-        self.workers[worker.id] = worker
-        self._alive += 1
-        self._starting += 1
-        out.append(StartWorker(worker.id))
-        if not self._dozing:
-            self._doze(out)
-
     def _fill(self, worker: Worker, room: int, out: list[Instruction]) -> None:
         if worker.left is not None:
             room = min(room, worker.left)
@@ -731,64 +503,18 @@ class State(_core.StateCore):
         if len(worker.assigned) >= self._low or worker.left == 0:
             self._open.pop(worker.id, None)
 
-    def _watch(self, worker: Worker, seconds: float, out: list[Instruction]) -> None:
-        if worker.watch is None or seconds < worker.watch:
-            worker.watch = seconds
-            out.append(Watch(worker.id, seconds))
-
-    def _has_idle(self) -> bool:
-        return any(not w.assigned for w in self._open.values()) or (
-            self._alive < self._allowed() and not self._starting
-        )
-
     def _look_for_stalls(self, out: list[Instruction]) -> None:
         """A worker has nothing to do: see to it that no task waits behind a long one elsewhere."""
         if not self._has_idle():
             return
         for worker in self.workers.values():
-            if worker.state is READY and _has_behind(worker):
+            if worker.state is READY and has_behind(worker):
                 self._watch(worker, STALL_SECONDS, out)
 
-    def _review(self, worker: Worker, out: list[Instruction]) -> None:
-        """Put the worker where it belongs after its load has changed."""
-        if (
-            worker.state is READY
-            and not worker.assigned
-            and not worker.waiting
-            and (worker.retired or worker.left == 0 or self._alive > self._allowed())
-        ):
-            self._move(worker, STOPPING)
-            out.append(StopWorker(worker.id))
-        elif self._wants(worker):
-            self._open[worker.id] = worker
-        else:
-            self._open.pop(worker.id, None)
-
-    def _wants(self, worker: Worker) -> bool:
-        """May it, and should it, be given more tasks now?"""
-        if worker.state is not READY or worker.retired or worker.draining or worker.waiting or worker.left == 0:
-            return False
-        return len(worker.assigned) < self._low
-
-    def _move(self, worker: Worker, state: str) -> None:
-        """The one place where a worker's state changes, so that the counts follow."""
-        if worker.state is STARTING:
-            self._starting -= 1
-        if worker.counted and (state is STOPPING or state is GONE):
-            worker.counted = False
-            self._alive -= 1
-        worker.state = state
-        if state is not READY:
-            self._open.pop(worker.id, None)
-
-    def _retire(self, worker: Worker, out: list[Instruction]) -> None:
-        """It takes no more tasks: it leaves now, or when it has done what it holds."""
-        if worker.state is STARTING or (worker.state is READY and not worker.assigned):
-            self._move(worker, STOPPING)
-            out.append(StopWorker(worker.id))
-        elif worker.state is READY:
-            worker.retired = True
-            self._open.pop(worker.id, None)
+    def _go_on(self, out: list[Instruction]) -> None:
+        self._assign(out)
+        self._stop_idle(out)
+        self._maybe_close(out)
 
     def _stop_idle(self, out: list[Instruction]) -> None:
         """Shutting down with nothing queued: workers leave as they run dry.
@@ -805,111 +531,11 @@ class State(_core.StateCore):
             self.closed = True
             out.append(Close())
 
-    def _requeue(self, task: Task) -> None:
-        """Back to the head of the queue, for another attempt."""
-        task.state = QUEUED
-        task.cut = False
-        task.worker = None
-        self.queue.appendleft(task)
-        self.queued += 1
-        if self.starts is not None:
-            self.starts += 1
-
-    def _unstart(self, worker: Worker, task: Task) -> None:
-        if worker.left is not None:
-            worker.left += 1
-        task.attempts -= 1
-        self._requeue(task)
-
-    def _end(self, task: Task, kind: int, data: Any, ends: list[tuple[Task, int, Any]]) -> None:
-        task.state = DONE
-        task.worker = None
-        count = task.count - task.done
-        if kind == CANCELLED:
-            self.cancelled += count
-        else:
-            self.failed += count
-        ends.append((task, PART, task.ended(kind, data, count)) if task.run else (task, kind, data))
-
-    def _pace(self, nanoseconds: int, items: int) -> None:
-        self._timeless += items
-        if nanoseconds and self._timeless:  # of a run the time of several items is told with the last of them
-            each = nanoseconds / 1e9 / self._timeless
-            self._timeless = 0
-            # By so much at most: a worker that had to wait for a CPU in between tells nothing.
-            self.pace = min(max(each, self.pace / 2), self.pace * 1.5) if self.pace else each
-
-    def _learn(self, seconds: float, count: int) -> None:
-        """Adapt the batch size to how long tasks take."""
-        if not self.batches:
-            return
-        weight = min(0.5, 0.02 * count) if self._mean else 1.0
-        self._mean += weight * (seconds - self._mean)
-        if seconds > self._mean * 4:  # tasks have become much longer: believe it at once
-            self._mean = seconds
-        if self._mean >= PREFETCH_BELOW:
-            quota = max(self.least_stock, int(self.stock_seconds / self._mean))
-        else:
-            quota = min(BATCH_TASKS, max(2, int(self.stock_seconds / (self._mean + OVERHEAD_SECONDS))))
-        if quota != self._quota:
-            self._quota = quota
-            self._low = quota if quota <= 2 else quota // 2
-            self._reopen()
-
-    def _reopen(self) -> None:
-        """The quota has changed: find out anew who wants tasks."""
-        self._open = {worker.id: worker for worker in self.workers.values() if self._wants(worker)}
-
-    def stock(self, worker_id: int) -> float:
-        """How many seconds of work the worker holds, by experience; 0.0 where nothing is known."""
-        worker = self.workers.get(worker_id)
-        if worker is None or not self._mean:
-            return 0.0
-        return len(worker.assigned) * (self._mean + OVERHEAD_SECONDS)
-
     # -- tests
 
     def validate(self) -> None:
         """Raise AssertionError unless every invariant holds."""
-        live = [t for t in self.queue if t.state == QUEUED]
-        assert len(live) == self.queued, (len(live), self.queued)
-        assert len({id(t) for t in live}) == len(live), "a task is queued twice"
-        seen: set[int] = {id(t) for t in live}
-        for t in live:
-            assert t.worker is None
-        alive = starting = 0
-        for worker in self.workers.values():
-            assert worker.counted == (worker.state in (STARTING, READY, KILLED)) or worker.state is KILLED
-            alive += worker.counted
-            starting += worker.state is STARTING
-            assert worker.state in (READY, KILLED) or not worker.assigned
-            assert worker.doomed is None or worker.state is KILLED
-            assert worker.unwanted <= set(worker.assigned)
-            assert worker.left is None or worker.left >= 0
-            assert not worker.unwanted or worker.state is KILLED or worker.watch is not None
-            for seq, task in worker.assigned.items():
-                assert seq == task.first and 0 <= task.done < task.count
-                assert 0 < seq <= worker.last < self._next_seq
-                if seq in worker.unwanted:
-                    assert task.state == DONE
-                    continue
-                assert id(task) not in seen, "a task is in two places"
-                seen.add(id(task))
-                assert task.state == ASSIGNED and task.worker == worker.id
-                assert 1 <= task.attempts <= task.options.retries + 1, (task.attempts, task.options.retries)
-                assert task.options.timeout is None or worker.watch is not None or worker.state is KILLED
-            if worker.draining or worker.retired or worker.state is not READY:
-                assert worker.id not in self._open
-        assert alive == self._alive, (alive, self._alive)
-        assert starting == self._starting, (starting, self._starting)
-        assert self._lent == sum(worker.waiting for worker in self.workers.values())
-        for id_, worker in self._open.items():
-            assert self.workers.get(id_) is worker
-            assert self._wants(worker)
-        for t in self.waiting:
-            assert t.state == WAITING and t.worker is None
-            assert id(t) not in seen, "a task is in two places"
-            assert 1 <= t.attempts <= t.options.retries
+        super().validate()
         if self.closed:
             assert not self.workers and not self.queued and not self.waiting
 
@@ -920,33 +546,6 @@ def _look_after(task: Task) -> float | None:
     if task.options.memory_limit is not None and (timeout is None or timeout > MEMORY_SECONDS):
         timeout = MEMORY_SECONDS
     return timeout
-
-
-def _holder(worker: Worker, seq: int) -> Task | None:
-    """The task of a worker's that has this number, or the run that has an item with it."""
-    task = worker.assigned.get(seq)
-    if task is not None:
-        return task
-    for task in worker.assigned.values():
-        if task.run and task.first <= seq < task.first + task.count:
-            return task
-    return None
-
-
-def _has_behind(worker: Worker) -> bool:
-    """May anything wait behind what it runs?"""
-    if len(worker.assigned) > 1:
-        return True
-    return any(task.run and task.done + 1 < task.count for task in worker.assigned.values())
-
-
-def _with_rests(tasks: Iterable[Task]) -> Iterator[Task]:
-    """Each of them, and what was split off from it."""
-    for each in tasks:
-        task: Task | None = each
-        while task is not None:
-            yield task
-            task = task.rest
 
 
 def _load(worker: Worker) -> int:
