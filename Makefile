@@ -33,11 +33,12 @@ bench: $(VENV)/.installed
 # An sdist, and of it a wheel for each of WHEEL_PYTHONS that installs without a compiler, in dist.
 WHEEL_PYTHONS ?= $(BIN)/python
 wheels: $(VENV)/.installed
-	@$(BIN)/pip install -q -e '.[release]'
-	rm -rf build/wheels dist
-	$(BIN)/python -m build --sdist >/dev/null
-	for python in $(WHEEL_PYTHONS); do $$python -m pip wheel -q --no-deps -w build/wheels dist/*.tar.gz || exit 1; done
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --strip -w dist build/wheels/*.whl
+	@rm -rf build/wheels dist && mkdir -p build/wheels
+	@echo "building an sdist, and wheels for $(WHEEL_PYTHONS) ..."
+	@($(BIN)/pip install -e '.[release]' && $(BIN)/python -m build --sdist && \
+	for python in $(WHEEL_PYTHONS); do $$python -m pip wheel --no-deps -w build/wheels dist/*.tar.gz || exit 1; done && \
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --strip -w dist build/wheels/*.whl; \
+	) >build/wheels/log 2>&1 || { cat build/wheels/log; exit 1; }
 	@ls dist
 
 # The native core under a sanitizer, in a build of its own. TSAN means most with a free-threaded Python, better still one
