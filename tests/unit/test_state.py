@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from treadle._native import _core
 from treadle.pool import events as brain
+from treadle.pool.backlog import MAX_LOSSES
 from treadle.pool.crew import READY, STARTING
 from treadle.pool.options import BACKOFF_CAP, PLAIN, PoolOptions, pool_options, task_options
 from treadle.pool.state import MAX_START_FAILURES, MAX_START_KILLS, State
@@ -71,6 +72,7 @@ class World:
         self.ends: dict[int, int] = {}  # id(task) -> kind; each task once
         self.inbox: dict[int, list[int]] = {}  # worker -> sequence numbers sent and not yet run, in order
         self.running: dict[int, int | None] = {}
+        self.published: dict[int, int] = {}  # worker -> what it runs, or ran last, as `_native/lane.h` has it
         self.revoked: dict[int, int | None] = {}  # worker -> nothing above this may start
         self.started: list[int] = []  # starting
         self.stopping: list[int] = []
@@ -80,6 +82,7 @@ class World:
         self.seqs: dict[int, Task] = {}
         self.runs: list[tuple[Task, int]] = []  # and how many items each was made of
         self.items: dict[int, int] = {}  # index of an item of a run -> how it ended; each once
+        self.losses: dict[int, int] = {}  # the same -> workers that ended with it next in line, running nothing
         self.last_of: dict[int, int] = {}  # seq of an item -> the last one of its run, as it was sent
         self.waiting: list[int] = []  # workers that wait for another task, once for each
         self.closed = 0
@@ -96,6 +99,7 @@ class World:
             case brain.StartWorker(worker):
                 assert worker not in self.inbox
                 self.inbox[worker], self.running[worker], self.revoked[worker] = [], None, None
+                self.published[worker] = 0
                 self.started.append(worker)
             case brain.Send(worker, batch):
                 assert worker in self.inbox, "sent to a worker that is gone"
@@ -121,8 +125,7 @@ class World:
             case brain.KillWorker(worker, seq):
                 self.killing.append((worker, seq))
             case brain.Revoke(worker):
-                current = self.running[worker] or 0
-                self.revoked[worker] = current
+                current = self.revoked[worker] = self.published[worker]
                 for more in self.state.handle(brain.Revoked(worker, current)):
                     self.do(more)
             case brain.Restore(worker):
@@ -189,9 +192,10 @@ class World:
         if limit is not None and seq > limit:
             while self.inbox[worker] and self.inbox[worker][0] <= self.last_of[seq]:
                 self.inbox[worker].pop(0)
+            self.published[worker] = 0
             self.tell(brain.Skipped(worker, [seq]))
             return
-        self.running[worker] = seq
+        self.running[worker] = self.published[worker] = seq
         task = self.seqs[seq]
         if task.run:
             key = -self.index(seq)
@@ -246,7 +250,7 @@ class World:
         assert new_seq not in self.seqs, "a sequence number was used twice"
         assert record.assigned == {new_seq: task}
         self.ends[id(held[seq])] = RETURNED
-        self.seqs[new_seq] = task
+        self.seqs[new_seq], self.last_of[new_seq] = task, new_seq
         self.running[worker] = None
         self.inbox[worker].append(new_seq)
         self.state.validate()
@@ -262,11 +266,11 @@ class World:
             self.tell(brain.Submit([task]))
             return False
         worker, seq = placed
-        assert idle[0] == worker and not self.state.queued and self.state.workers[worker].assigned == {seq: task}
+        assert idle[-1] == worker and not self.state.queued and self.state.workers[worker].assigned == {seq: task}
         self.given([(seq, task)])
         assert seq not in self.seqs, "a sequence number was used twice"
         assert worker not in self.stopping and worker not in self.started
-        self.seqs[seq] = task
+        self.seqs[seq], self.last_of[seq] = task, seq
         self.inbox[worker].append(seq)
         self.nothing_left(worker)
         return True
@@ -310,7 +314,11 @@ class World:
 
     def end(self, worker: int, killed: bool = False) -> None:
         running = self.running.pop(worker)
-        del self.inbox[worker], self.revoked[worker]
+        following = next((seq for seq in self.inbox[worker] if self.seqs[seq].state == ASSIGNED), None)
+        if running is None and following is not None and self.seqs[following].run:
+            index = self.index(following)
+            self.losses[index] = self.losses.get(index, 0) + 1
+        del self.inbox[worker], self.revoked[worker], self.published[worker]
         self.waiting = [each for each in self.waiting if each != worker]
         for group in (self.started, self.stopping):
             if worker in group:
@@ -587,7 +595,8 @@ class Machine(RuleBasedStateMachine):
         assert {id(t) for t in world.tasks} == set(world.ends)
         assert set(world.items) == set(range(1, 1 + sum(count for _, count in world.runs)))
         for index, kind in world.items.items():
-            assert kind != DIED or world.starts_of.get(-index) == 1, "blamed without having started"
+            poison = world.losses.get(index, 0) >= MAX_LOSSES
+            assert kind != DIED or world.starts_of.get(-index) == 1 or poison, "blamed without having started"
         state = world.state
         assert state.done + state.failed + state.cancelled == len(world.tasks) + len(world.items) - self.counted
 
@@ -640,6 +649,22 @@ def test_small_tasks_travel_in_batches_and_one_that_turns_out_long_gives_the_oth
     world.tell(brain.Looked(first, world.running[first], 1.0))
     assert world.revoked[first] is not None
     assert world.inbox[second], "what waited behind the long task did not move on"
+
+
+def test_a_run_that_is_revoked_between_two_of_its_items_goes_on_behind_what_has_returned() -> None:
+    world = World(2)
+    run = make_run(1, 4)
+    world.runs.append((run, 4))
+    world.tell(brain.Submit([run]))
+    world.ready()
+    (worker,) = world.inbox
+    world.begin(worker)
+    world.finish(worker, RETURNED, 1e-6)
+    world.tell(brain.Lend(worker, 1))  # it waits for another one: what it has not begun is for others
+    assert world.items == {1: RETURNED}
+    world.tell(brain.Lend(worker, -1))
+    world.drain()
+    assert world.items == dict.fromkeys(range(1, 5), RETURNED)
 
 
 def test_only_the_running_task_is_blamed_for_a_death() -> None:
