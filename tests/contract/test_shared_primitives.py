@@ -19,6 +19,8 @@ NAMES = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event",
 fork = multiprocessing.get_context("fork")
 _heap = fork.Barrier(1)  # the standard library's barriers share a file that stays open: not a leak of a test
 
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+
 
 @pytest.fixture(
     params=[
@@ -292,6 +294,7 @@ def test_they_may_be_extended_and_referred_to_weakly(impl: Any, name: str) -> No
     assert reference() is None
 
 
+@pytest.mark.filterwarnings("ignore:Lock .* is held by a thread that has ended")  # it is: so this one waits
 def test_ctrl_c_ends_each_wait(impl: Any) -> None:
     """The waits of a thread that gets a signal are over at once, with the handler's exception."""
     import signal

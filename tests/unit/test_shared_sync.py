@@ -23,6 +23,8 @@ from treadle._native import _core
 from treadle.errors import DeadlockError, LockRecoveredWarning, OwnerDied, SharedObjectGone
 from treadle.sync.shared import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
 
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+
 SCRIPT = Path(__file__).with_name("shared_sync_work.py")
 RECOVERY = 0.2  # seconds
 fork = multiprocessing.get_context("fork")
