@@ -67,7 +67,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # The native core is compiled when it is installed: so whoever pulls a change of it gets it.
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py $(wildcard src/treadle/_native/*.[ch])
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py $(wildcard src/treadle/_native/*.[ch] src/treadle/_native/*/*.[ch])
 	@$(BIN)/pip install -q -e .
 	@touch $@
 

@@ -4,7 +4,7 @@ TREADLE_WERROR=1                 warnings are errors (CI)
 TREADLE_SANITIZE=address|thread  build for that sanitizer, with debug checks
 TREADLE_DEBUG=1                  the checks of lock ranks and states
 TREADLE_MUTE=1                   without what only diagnosis reads: for benchmarks/rows/board.py, which measures that
-TREADLE_POINTS=1                 the named points at which tests kill a process (_native/points.h)
+TREADLE_POINTS=1                 the named points at which tests kill a process (_native/system/points.h)
 """
 
 import os
@@ -69,8 +69,9 @@ setup(
     ext_modules=[
         Extension(
             "treadle._native._core",
-            sources=sorted(str(path) for path in NATIVE.glob("*.c")),
-            depends=sorted(str(path) for path in NATIVE.glob("*.h")),
+            sources=sorted(str(path) for path in NATIVE.rglob("*.c")),
+            depends=sorted(str(path) for path in NATIVE.rglob("*.h")),
+            include_dirs=[str(NATIVE)],
             **flags(),
         )
     ],

@@ -1,4 +1,4 @@
-"""A build of the native core with its named kill points (see _native/points.h), made once for a whole test session."""
+"""A build of the native core with its named kill points (see _native/system/points.h), made once a test session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NATIVE = ROOT / "src/treadle/_native"
 
 
 def points(*files: str) -> list[str]:
-    """The names of the points in these C files."""
+    """The names of the points in these C files (as memory/ring.c)."""
     text = "".join((NATIVE / name).read_text() for name in files)
     return sorted(set(re.findall(r'TL_POINT\("([^"]+)"\)', text)))
 

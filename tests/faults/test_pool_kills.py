@@ -15,7 +15,7 @@ from scripts import program
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.once, pytest.mark.timeout(240)]
 
-LANE = points("lane.c", "port_object.c", "store_object.c")
+LANE = points("memory/lane.c", "transport/port_object.c", "values/store_object.c")
 CELLS = [f"ring.cell.{step}" for step in ("extent", "punched", "claimed", "written", "read", "releasing")]
 # Memory is made or given up where there is none that fits, so those come first.
 IN_WORKERS = [*CELLS, "ring.loan.lent", *LANE]

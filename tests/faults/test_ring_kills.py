@@ -12,7 +12,7 @@ import pytest
 from point_build import NATIVE, points
 
 HERE = Path(__file__).parent
-SOURCES = ("ring.c", "cells.c", "ring_object.c", "loan.c", "segment.c")
+SOURCES = ("memory/ring.c", "memory/cells.c", "memory/segment.c", "values/loan.c", "queues/ring_object.c")
 
 pytestmark = [
     pytest.mark.once,

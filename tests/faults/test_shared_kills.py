@@ -15,12 +15,12 @@ HERE = Path(__file__).parent
 SCRIPTS = {"points": HERE / "shared_points.py", "storm": HERE / "shared_storm.py"}
 KINDS = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"]
 FILES = [
-    *sorted(path.name for path in NATIVE.glob("shared_*.c")),
-    "arena.c",
-    "board.c",
-    "lock.c",
-    "permits.c",
-    "rounds.c",
+    *sorted(f"sync/{path.name}" for path in (NATIVE / "sync").glob("shared_*.c")),
+    "board/board.c",
+    "board/lock.c",
+    "memory/arena.c",
+    "memory/permits.c",
+    "memory/rounds.c",
 ]
 POINTS = points(*FILES)
 # Their victim comes by once only.

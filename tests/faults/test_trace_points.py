@@ -11,7 +11,7 @@ import pytest
 from point_build import points
 
 HERE = Path(__file__).parent
-POINTS = points("trace.c")
+POINTS = points("board/trace.c")
 # The n-th time that a process comes there: at its first chunk, and in a later one.
 TIMES = {point: (1, 2) if "chunk" in point else (1, 60, 150) if "slot" in point else (1,) for point in POINTS}
 ALL = [(point, time) for point in POINTS for time in TIMES[point]]

@@ -10,11 +10,11 @@ import pytest
 
 pytestmark = pytest.mark.once
 
-PACKAGE = Path(__file__).parents[2] / "src/treadle"
+NATIVE = Path(__file__).parents[2] / "src/treadle/_native"
 
 
 def sources() -> dict[str, str]:
-    return {path.name: path.read_text() for path in sorted((PACKAGE / "_native").glob("*.[ch]"))}
+    return {path.relative_to(NATIVE).as_posix(): path.read_text() for path in sorted(NATIVE.rglob("*.[ch]"))}
 
 
 def test_sync_points_pair_up() -> None:
@@ -23,19 +23,18 @@ def test_sync_points_pair_up() -> None:
         name for text in sources().values() for name in re.findall(r"SYNC POINT: (\w+)", text)
     )  # fmt: skip
     alone = {name for name, count in found.items() if count < 2}
-    readme = (PACKAGE / "_native/README.md").read_text()
+    readme = (NATIVE / "README.md").read_text()
     assert found
     assert {name for name in alone if f"SYNC POINT: {name}" not in readme} == set()
 
 
 def test_only_one_file_touches_the_system() -> None:
     system = re.compile(r"#include <(sys/|linux/|unistd|fcntl|sched|signal|time\.h)")
-    assert [name for name, text in sources().items() if system.search(text) and name != "os_linux.c"] == []
+    assert [name for name, text in sources().items() if system.search(text) and name != "system/os_linux.c"] == []
 
 
 def test_no_pointers_in_shared_memory() -> None:
-    text = (PACKAGE / "_native/board.h").read_text() + (PACKAGE / "_native/arena.h").read_text()
-    text += (PACKAGE / "_native/gauge.h").read_text()
+    text = "".join((NATIVE / name).read_text() for name in ("board/board.h", "board/gauge.h", "memory/arena.h"))
     for struct in ("tl_hot", "tl_cold", "tl_board_head", "tl_gauge", "tl_arena_head", "tl_slot", "tl_entry"):
         body = re.search(rf"struct {struct} \{{(.*?)\n\}};", text, re.S)
         assert body is not None

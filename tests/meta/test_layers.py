@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +99,16 @@ LAYERS = {
     "examples": 60,
     "__main__.py": 70,
 }
+# The folders of the native core.  A C file includes headers of its own and of lower folders only; the first
+# ones know nothing of Python.
+NATIVE = Path(__file__).parents[2] / "src/treadle/_native"
+PURE_FOLDERS = ["system", "board", "memory"]
+FOLDERS = [
+    *PURE_FOLDERS,
+    "python", "sync", "values", "queues", "tasks", "transport", "pool", "diagnose",
+    ".",
+]  # fmt: skip
+C_FILES = sorted(NATIVE.rglob("*.[ch]"))
 # The brain: events in, instructions out.
 PURE = (
     "pool/state.py",
@@ -171,6 +182,39 @@ def resolve(base: Path, dotted: list[str]) -> str:
             if parts and candidate.exists():
                 return name(candidate)
     return name(base / "__init__.py")
+
+
+def includes(path: Path) -> Iterator[tuple[int, str]]:
+    """Each (line, header) of ours that a C file includes, below `_native`."""
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        found = re.match(r'\s*#\s*include\s*"([^"]+)"', line)
+        if found:
+            yield number, found[1]
+
+
+def c_name(path: Path) -> str:
+    return path.relative_to(NATIVE).as_posix()
+
+
+def test_the_rules_see_the_core() -> None:
+    assert "board/lock.h" in {header for _, header in includes(NATIVE / "board/lock.c")}
+    assert {path.relative_to(NATIVE).parent.as_posix() for path in C_FILES} == set(FOLDERS)
+    assert len({path.name for path in C_FILES}) == len(C_FILES), "comments name them without their folder"
+
+
+@pytest.mark.parametrize("path", C_FILES, ids=c_name)
+def test_c_includes_go_downward(path: Path) -> None:
+    mine = path.relative_to(NATIVE).parent.as_posix()
+    wrong = []
+    for line, header in includes(path):
+        folder = Path(header).parent.as_posix()
+        if not (NATIVE / header).exists():
+            wrong.append(f"{c_name(path)}:{line} includes {header}: name it from _native on")
+        elif FOLDERS.index(folder) > FOLDERS.index(mine):
+            wrong.append(f"{c_name(path)}:{line} includes {header} of a higher folder")
+    if mine in PURE_FOLDERS and re.search(r"#\s*include\s*<Python\.h>", path.read_text()):
+        wrong.append(f"{c_name(path)} includes Python.h")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_rules_see_something() -> None:

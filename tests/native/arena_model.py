@@ -1,7 +1,7 @@
 """A model of a slot's life in the arena, explored exhaustively: every interleaving of every atomic step.
 
-It follows check_slot, attach_first, tl_arena_drop and tl_arena_sweep of src/treadle/_native/arena.c: one atomic access
-of shared memory a step.  What is left out: rows have one word each, and a process refers to the slot once.
+It follows check_slot, attach_first, tl_arena_drop and tl_arena_sweep of src/treadle/_native/memory/arena.c: one atomic
+access of shared memory a step.  What is left out: rows have one word each, and a process refers to the slot once.
 
 Checked in every reachable state: the slot is never free while a live process has it.  In the end, it is free if nobody
 has it and no pickle is on its way; if a process was killed, after one more sweep.  And who was sent it in a pickle that

@@ -10,6 +10,7 @@ import pytest
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parents[1] / "src/treadle/_native"
+PURE = ("system", "board", "memory")  # the folders that know nothing of Python, nor of anything above them
 KINDS = ["plain", "address", "thread"]
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 
@@ -20,14 +21,15 @@ MARKS = [
 ]
 
 
-def build(name: str, kind: str, sources: list[str], where: Path) -> str:
-    """The program of `name`.c and these sources of the core.  Skips where the compiler lacks the sanitizer."""
+def build(name: str, kind: str, where: Path) -> str:
+    """The program of `name`.c and the core without Python.  Skips where the compiler lacks the sanitizer."""
     program = str(where / f"{name}_{kind}")
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-DTREADLE_DEBUG", "-pthread"]
     if kind != "plain":
         flags.append(f"-fsanitize={kind}")
-    files = [str(HERE / f"{name}.c"), *(str(NATIVE / source) for source in sources)]
-    done = subprocess.run([str(COMPILER), *flags, f"-I{NATIVE}", *files, "-o", program], capture_output=True, text=True)
+    sources = [HERE / f"{name}.c", *(path for folder in PURE for path in sorted((NATIVE / folder).glob("*.c")))]
+    command = [str(COMPILER), *flags, f"-I{NATIVE}", *map(str, sources), "-o", program]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode and kind != "plain" and "cannot find" in done.stderr:
         pytest.skip(f"this compiler has no {kind} sanitizer")
     assert done.returncode == 0, done.stderr

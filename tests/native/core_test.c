@@ -3,11 +3,11 @@
  * core_test NAME runs one test; it prints a line, and exits with 0 if all is well.
  */
 #define _GNU_SOURCE
-#include "cycle.h"
-#include "guard.h"
-#include "lock.h"
-#include "permits.h"
-#include "rounds.h"
+#include "board/cycle.h"
+#include "board/guard.h"
+#include "board/lock.h"
+#include "memory/permits.h"
+#include "memory/rounds.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -1,8 +1,8 @@
 """A model of the lock and of parking, explored exhaustively: every interleaving of every atomic step.
 
-It follows src/treadle/_native/lock.c, park.c and wait.c step by step: one atomic access of shared memory a step (the
-names of the steps are those of the C functions).  What is left out: slices, unless somebody was killed; and the
-tickets' counter, which is taken together with the publication.
+It follows board/lock.c, board/park.c and python/wait.c of src/treadle/_native step by step: one atomic access of shared
+memory a step (the names of the steps are those of the C functions).  What is left out: slices, unless somebody was
+killed; and the tickets' counter, which is taken together with the publication.
 
 Checked in every reachable state:
   - at most one live thread is in its critical section;

@@ -3,7 +3,7 @@
  * ring_test NAME [N] runs one test; it prints a line, and exits with 0 if all is well.
  */
 #define _GNU_SOURCE
-#include "cells.h"
+#include "memory/cells.h"
 
 #include <errno.h>
 #include <signal.h>

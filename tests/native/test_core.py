@@ -5,17 +5,12 @@ from __future__ import annotations
 import pytest
 from c_program import KINDS, MARKS, build, run
 
-SOURCES = [
-    "arena.c", "board.c", "cycle.c", "gauge.c", "guard.c", "lock.c", "os_linux.c", "park.c", "permits.c", "points.c",
-    "rounds.c", "self.c", "trace.c",
-]  # fmt: skip
-
 pytestmark = MARKS
 
 
 @pytest.fixture(scope="session", params=KINDS)
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build("core_test", request.param, SOURCES, tmp_path_factory.mktemp("core"))
+    return build("core_test", request.param, tmp_path_factory.mktemp("core"))
 
 
 @pytest.mark.parametrize("name", ["threads", "limits", "dead_waiter", "order", "records", "arena", "attach", "rounds"])

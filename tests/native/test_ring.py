@@ -5,17 +5,12 @@ from __future__ import annotations
 import pytest
 from c_program import KINDS, MARKS, build, run
 
-SOURCES = [
-    "board.c", "cells.c", "cycle.c", "extents.c", "gauge.c", "guard.c", "lock.c", "os_linux.c", "park.c", "points.c",
-    "ring.c", "segment.c", "self.c", "trace.c",
-]  # fmt: skip
-
 pytestmark = MARKS
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build("ring_test", request.param, SOURCES, tmp_path_factory.mktemp("ring"))
+    return build("ring_test", request.param, tmp_path_factory.mktemp("ring"))
 
 
 @pytest.mark.parametrize("name", ["order", "segments"])

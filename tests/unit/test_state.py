@@ -72,7 +72,7 @@ class World:
         self.ends: dict[int, int] = {}  # id(task) -> kind; each task once
         self.inbox: dict[int, list[int]] = {}  # worker -> sequence numbers sent and not yet run, in order
         self.running: dict[int, int | None] = {}
-        self.published: dict[int, int] = {}  # worker -> what it runs, or ran last, as `_native/lane.h` has it
+        self.published: dict[int, int] = {}  # worker -> what it runs, or ran last, as `_native/memory/lane.h` has it
         self.revoked: dict[int, int | None] = {}  # worker -> nothing above this may start
         self.started: list[int] = []  # starting
         self.stopping: list[int] = []

@@ -1,5 +1,5 @@
 /* The module: its state, its types, and the hooks that the layers above put in. */
-#include "core.h"
+#include "python/core.h"
 
 #include <errno.h>
 #include <string.h>

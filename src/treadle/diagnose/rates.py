@@ -234,7 +234,7 @@ def _segments(picture: Picture) -> dict[int, str]:
 
 
 def _same(id: int, object: int) -> bool:
-    """Is that what waiters of the queue with this id wait for?  See `ring_object` in _native/ring.h."""
+    """Is that what waiters of the queue with this id wait for?  See `ring_object` in _native/memory/ring.h."""
     return (id | 1 << 63) & ~7 == object & ~7
 
 

@@ -22,7 +22,7 @@ STARTING, READY, STOPPING, KILLED, GONE = "starting", "ready", "stopping", "kill
 
 
 class Worker(_core.WorkerCore):
-    """What the brain knows of one worker.  The hot fields are in C, see `_native/dispatch.h`."""
+    """What the brain knows of one worker.  The hot fields are in C, see `_native/pool/dispatch.h`."""
 
     __slots__ = ("counted", "doomed", "doom", "watch", "left", "unwanted", "stoppable", "seen", "rests")
 
@@ -53,7 +53,7 @@ class Worker(_core.WorkerCore):
 
 
 class Crew(_core.StateCore):
-    """The workers of a pool.  What is done for each task, and its fields, are in C: see `_native/dispatch.h`."""
+    """The workers of a pool.  What is done for each task, and its fields, are in C: see `_native/pool/dispatch.h`."""
 
     def __init__(self, workers: int, options: PoolOptions, keep: int, stoppable: bool) -> None:
         self._options = options

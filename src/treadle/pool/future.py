@@ -25,7 +25,7 @@ class Future(_core.FutureCore, concurrent.futures.Future[Any]):
     """The result of a `submit`, with the interface and the meaning of the standard library's.
 
     The standard future makes a lock and a condition at once, which costs more than a small task.  This one makes them
-    when somebody first waits, or adds a callback; until then it is finished in C, see `_native/future_object.c`.
+    when somebody first waits, or adds a callback; until then it is finished in C, see `_native/tasks/future_object.c`.
     Thread-safe.
     """
 

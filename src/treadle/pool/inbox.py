@@ -39,7 +39,7 @@ class Outcome:
         return f"Outcome({values})"
 
 
-# An inbox: see `_native/inbox_object.c`, where also stands how far a map runs ahead of its reader.
+# An inbox: see `_native/tasks/inbox_object.c`, where also stands how far a map runs ahead of its reader.
 Inbox = _core.Inbox
 LARGEST = _core.INBOX_LARGEST  # items that a map may be ahead, without a `buffer`
 

@@ -1,7 +1,7 @@
 """Functions, arguments and results as bytes.
 
 Most of what people send is small and plain: the core's codec does that in a fraction of a microsecond
-(`_native/payload_object.c`; the first byte says which it is).  The rest the C pickler does.  What that can't do
+(`_native/values/payload_object.c`; the first byte says which it is).  The rest the C pickler does.  What that can't do
 (lambdas, closures) and what it would do wrongly (things of ``__main__``, which it pickles by name although a worker's
 ``__main__`` is another module) goes through cloudpickle, by value.
 """

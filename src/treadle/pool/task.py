@@ -32,12 +32,12 @@ class Sink(Protocol):
     def deliver(self, task: Task, kind: int, data: Any) -> None: ...
 
 
-# A call and a task are structures in C (`_native/task_object.c`): the pool's hot paths read and write them there.
+# A call and a task are structures in C (`_native/tasks/task_object.c`): the pool's hot paths read and write them there.
 #
 # A task may be a run: several items of a map, all of them without options, whose calls have one function.  They have a
-# number each, `count` of them from `first` on, in the order of running; `_native/run.h` says why that is exact.  The
-# `args` of its call are a list, one tuple an item.  Its sink is told of its items in parts.  One that can't go on as a
-# whole is split: `rest` is then a run of its own.
+# number each, `count` of them from `first` on, in the order of running; `_native/tasks/run.h` says why that is exact.
+# The `args` of its call are a list, one tuple an item.  Its sink is told of its items in parts.  One that can't go on
+# as a whole is split: `rest` is then a run of its own.
 #
 # Call(fn, args, kwargs, function=None, payload=None, context=None, variables=None): a function and its arguments, and
 # for a process their pickled form; these two are None where only the thread engine will run it.  `context` is that of

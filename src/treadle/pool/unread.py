@@ -1,7 +1,7 @@
 """Failures that nobody ever looked at: each is logged once, when its future goes or when the program ends.
 
 Looking is whatever asks a future for its end: `result`, `exception`, a callback, a wait.  The core sees it
-(`_native/future_object.c`); a future that did not fail pays nothing for it.
+(`_native/tasks/future_object.c`); a future that did not fail pays nothing for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The file that the native core records into (`_native/trace.h`), read back.
+"""The file that the native core records into (`_native/board/trace.h`), read back.
 
 It may be read at any time, also while the program goes on, and after any kill: a chunk counts from the moment at which
 its head is whole, a slot from the moment at which the chunk says that it is used.

@@ -7,8 +7,8 @@ from typing import Any
 # A message: (kind, seq, a, b, payload); what a and b mean depends on the kind.  The payload is bytes, or a `Parcel`.
 Frame = tuple[int, int, int, int, Any]
 
-# Kinds are numbers from 1 to 253.  Those that the native core knows itself (_native/lane.h) are marked with a star; all
-# others are Python's affair on both sides, and a new one costs nothing but its name here.
+# Kinds are numbers from 1 to 253.  Those that the native core knows itself (_native/memory/lane.h) are marked with a
+# star; all others are Python's affair on both sides, and a new one costs nothing but its name here.
 
 # From the parent to the worker.
 SETUP = 1  # payload: the pickled environment; the first frame of all
@@ -16,8 +16,8 @@ FUNCTION = 2  # seq: the function's id; payload: pickled function
 FORGET = 3  # seq: the function's id, which will not be used again before it is sent again
 TASK = 4  # * seq; a: the function's id; b: see below, 0 for a plain one; payload: the arguments
 # A run: seq, and a as for TASK; b: how many items, in bit 15 whether each is the one argument of its call (else a tuple
-# of all), and from bit 16 on the id of their context variables; payload: their arguments (`_native/run.h`).  It is
-# always plain.
+# of all), and from bit 16 on the id of their context variables; payload: their arguments (`_native/tasks/run.h`).
+# It is always plain.
 RUN = 18  # *
 STOP = 5  # nothing follows: leave
 INITIALIZE = 10  # payload: a pickled function, and pickled arguments; comes after SETUP, before any task

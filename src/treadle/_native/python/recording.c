@@ -1,0 +1,344 @@
+/* Recording as Python sees it, and what the types record. */
+#include "python/core.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TITLE 96u
+#define DEEPEST 12 /* frames of ours above the user's */
+
+/* How this process is called in a recording: the last that was said, before it runs other threads.
+ * Text, so that what is read while it is written is torn and nothing worse. */
+static _Atomic char title[TITLE];
+
+/* -- texts --------------------------------------------------------------------------------------------------------- */
+
+/* A short text of any object that is a str; empty for any other. */
+static void text_of(PyObject *op, char *text, size_t size)
+{
+    text[0] = 0;
+    if (op != NULL && PyUnicode_Check(op))
+        core_copy_str(op, text, size);
+}
+
+/* It looks into a dict and a __dict__. */
+void core_threading_name(struct core_state *state, char *text, size_t size)
+{
+    PyObject *key, *thread = NULL, *name, *field;
+    text[0] = 0;
+    if (state->threads == NULL || !PyDict_Check(state->threads))
+        return;
+    key = PyLong_FromUnsignedLong(PyThread_get_thread_ident());
+    field = PyUnicode_FromString("_name");
+    if (key != NULL && field != NULL) {
+#if PY_VERSION_HEX >= 0x030d0000
+        if (PyDict_GetItemRef(state->threads, key, &thread) < 0)
+            thread = NULL;
+#else
+        thread = Py_XNewRef(PyDict_GetItemWithError(state->threads, key));
+#endif
+    }
+    name = thread == NULL ? NULL : PyObject_GenericGetAttr(thread, field);
+    PyErr_Clear();
+    text_of(name, text, size);
+    Py_XDECREF(name);
+    Py_XDECREF(thread);
+    Py_XDECREF(field);
+    Py_XDECREF(key);
+}
+
+static void thread_name(struct core_state *state, char *text, size_t size)
+{
+    tl_text_load(tl_board.cold[tl_self_here->records[0]].name, TL_NAME_SIZE, text);
+    if (text[0] == 0)
+        core_threading_name(state, text, size);
+}
+
+static void introduce(struct core_state *state, struct tl_self *self, uint64_t id)
+{
+    char name[TL_NAME_SIZE], process[TITLE];
+    if (!tl_trace_is_new(self, id))
+        return;
+    thread_name(state, name, sizeof name);
+    tl_text_load(title, TITLE, process);
+    tl_trace_introduce(self, id, name, process);
+}
+
+static uint32_t number_of(struct tl_self *self, uint64_t id, const char *text)
+{
+    return text[0] == 0 ? 0 : tl_trace_text(self, id, text, strlen(text));
+}
+
+/* What a function is called: its __qualname__, or what ends up in its place.  A str is its own name. */
+static void function_name(PyObject *fn, char *text, size_t size)
+{
+    PyObject *name = NULL;
+    text[0] = 0;
+    if (PyUnicode_Check(fn)) {
+        name = Py_NewRef(fn);
+    } else if (PyFunction_Check(fn)) {
+        name = Py_NewRef(((PyFunctionObject *)fn)->func_qualname);
+    } else if (PyMethod_Check(fn)) {
+        function_name(PyMethod_GET_FUNCTION(fn), text, size);
+        return;
+    } else if (PyCFunction_Check(fn)) {
+        snprintf(text, size, "%s", ((PyCFunctionObject *)fn)->m_ml->ml_name);
+        return;
+    } else {
+        PyObject *field = PyUnicode_FromString("__qualname__");
+        name = field == NULL ? NULL : PyObject_GenericGetAttr(fn, field);
+        Py_XDECREF(field);
+        if (name == NULL) {
+            PyErr_Clear();
+            field = PyUnicode_FromString("func"); /* a functools.partial */
+            name = field == NULL ? NULL : PyObject_GenericGetAttr(fn, field);
+            Py_XDECREF(field);
+            if (name != NULL && !PyUnicode_Check(name) && name != fn && (PyFunction_Check(name) || PyMethod_Check(name))) {
+                function_name(name, text, size);
+                Py_DECREF(name);
+                return;
+            }
+            Py_CLEAR(name);
+            PyErr_Clear();
+        }
+    }
+    text_of(name, text, size);
+    Py_XDECREF(name);
+    if (text[0] == 0)
+        snprintf(text, size, "%s", Py_TYPE(fn)->tp_name);
+}
+
+int64_t core_trace_index(PyObject *index)
+{
+    int overflow;
+    long long number = index == NULL || !PyLong_Check(index) ? -1 : PyLong_AsLongLongAndOverflow(index, &overflow);
+    return number < 0 || number >= UINT32_MAX ? -1 : number;
+}
+
+/* -- records ------------------------------------------------------------------------------------------------------- */
+
+struct tl_span core_trace_task(struct core_state *state, uint64_t id, PyObject *fn, uint64_t seq, int64_t index,
+                               uint64_t worker)
+{
+    struct tl_trace_slot slot = {.kind = TL_TRACE_TASK, .a = seq, .b = worker};
+    struct tl_span none = {0, 0};
+    struct tl_self *self = tl_self();
+    char text[TL_TRACE_TEXT];
+    if (self == NULL)
+        return none;
+    introduce(state, self, id);
+    function_name(fn, text, sizeof text);
+    slot.name = number_of(self, id, text);
+    if (index >= 0) {
+        slot.where = (uint32_t)index;
+        atomic_store_explicit(&slot.flags, TL_TRACE_INDEXED, memory_order_relaxed);
+    }
+    atomic_store_explicit(&slot.begin, os_now(), memory_order_relaxed);
+    return tl_span_begin(self, id, &slot);
+}
+
+/* Is the frame's file one of treadle's own? */
+static bool is_ours(struct core_state *state, PyCodeObject *code)
+{
+    Py_ssize_t length;
+    return state->home != NULL && PyUnicode_Check(state->home) && (length = PyUnicode_GET_LENGTH(state->home)) > 0 &&
+           PyUnicode_Tailmatch(code->co_filename, state->home, 0, length, -1) == 1;
+}
+
+/* Where the caller of treadle stands; where it is all treadle's, the innermost place. */
+static void users_place(struct core_state *state, char *text, size_t size)
+{
+    PyFrameObject *frame = PyEval_GetFrame(), *back;
+    struct place place;
+    int depth;
+    Py_XINCREF(frame);
+    core_place_here(&place);
+    for (depth = 0; frame != NULL && depth < DEEPEST; depth++) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        bool ours = is_ours(state, code);
+        if (!ours) {
+            Py_XSETREF(place.code, (PyObject *)code);
+            place.line = PyFrame_GetLineNumber(frame);
+            break;
+        }
+        Py_DECREF(code);
+        back = PyFrame_GetBack(frame);
+        Py_DECREF(frame);
+        frame = back;
+    }
+    Py_XDECREF(frame);
+    core_place_text(&place, text, size);
+    Py_XDECREF(place.code);
+}
+
+struct tl_span core_trace_wait(struct core_state *state, uint64_t id, struct wait *wait, tl_token edge)
+{
+    struct tl_trace_slot slot = {.kind = TL_TRACE_WAIT, .a = wait->object, .b = edge};
+    struct tl_self *self = tl_self_here;
+    char text[TL_TRACE_TEXT];
+    uint64_t begin = os_now();
+    introduce(state, self, id);
+    slot.sub = (uint16_t)(wait->flags >> TL_KIND_SHIFT);
+    text[0] = 0;
+    if (wait->describe != NULL)
+        wait->describe(wait, text, sizeof text);
+    slot.name = number_of(self, id, text);
+    users_place(state, text, sizeof text);
+    slot.where = number_of(self, id, text);
+    if (wait->flags & TL_TIMED)
+        atomic_store_explicit(&slot.flags, TL_TRACE_TIMED, memory_order_relaxed);
+    atomic_store_explicit(&slot.begin, begin, memory_order_relaxed);
+    return tl_span_begin(self, id, &slot);
+}
+
+void core_trace_sent(struct core_state *state, uint64_t id, uint64_t seq, int64_t index, uint64_t worker)
+{
+    struct tl_trace_slot slot = {.kind = TL_TRACE_SENT, .a = seq, .b = worker};
+    struct tl_self *self = tl_self();
+    uint64_t now = os_now();
+    if (self == NULL)
+        return;
+    introduce(state, self, id);
+    slot.name = (uint32_t)(index + 1);
+    atomic_store_explicit(&slot.begin, now, memory_order_relaxed);
+    atomic_store_explicit(&slot.end, now, memory_order_relaxed);
+    tl_span_begin(self, id, &slot);
+}
+
+/* -- Python -------------------------------------------------------------------------------------------------------- */
+
+static PyObject *trace_start(PyObject *module, PyObject *args)
+{
+    unsigned long long limit;
+    uint64_t id;
+    int fd;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "iK:trace_start", &fd, &limit))
+        return NULL;
+    if (core_self() == NULL) /* the board is there */
+        return NULL;
+    id = tl_trace_start(fd, limit);
+    if (id == 0 && errno != EBUSY)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyLong_FromUnsignedLongLong(id);
+}
+
+static PyObject *trace_stop(PyObject *module, PyObject *arg)
+{
+    unsigned long long id = PyLong_AsUnsignedLongLong(arg);
+    (void)module;
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(tl_trace_stop(id));
+}
+
+static PyObject *trace_place(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    uint32_t pid;
+    uint64_t id;
+    int fd;
+    (void)module;
+    id = tl_trace_place(&pid, &fd);
+    if (id == 0)
+        Py_RETURN_NONE;
+    return Py_BuildValue("(KIi)", (unsigned long long)id, pid, fd);
+}
+
+/* trace_title(title, weak=False): weak: only if it has none. */
+static PyObject *trace_title(PyObject *module, PyObject *args)
+{
+    char text[TITLE];
+    PyObject *value;
+    int weak = 0;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "U|p:trace_title", &value, &weak))
+        return NULL;
+    tl_text_load(title, TITLE, text);
+    if (!weak || text[0] == 0) {
+        core_copy_str(value, text, sizeof text);
+        tl_text_store(title, TITLE, text);
+    }
+    Py_RETURN_NONE;
+}
+
+/* trace_mark(text, worker): a moment in the life of the process with that token. */
+static PyObject *trace_mark(PyObject *module, PyObject *args)
+{
+    struct tl_trace_slot slot = {.kind = TL_TRACE_MARK};
+    struct core_state *state = PyModule_GetState(module);
+    uint64_t id = tl_trace_on(), now = os_now();
+    char text[TL_TRACE_TEXT];
+    unsigned long long worker;
+    struct tl_self *self;
+    PyObject *value;
+    if (!PyArg_ParseTuple(args, "UK:trace_mark", &value, &worker))
+        return NULL;
+    if (id != 0) {
+        if ((self = core_self()) == NULL)
+            return NULL;
+        introduce(state, self, id);
+        text_of(value, text, sizeof text);
+        slot.name = number_of(self, id, text);
+        slot.b = worker;
+        atomic_store_explicit(&slot.begin, now, memory_order_relaxed);
+        atomic_store_explicit(&slot.end, now, memory_order_relaxed);
+        tl_span_begin(self, id, &slot);
+    }
+    Py_RETURN_NONE;
+}
+
+/* trace_begin(name, seq=-1, worker=0): a task if seq >= 0, else something that takes time.  None, or for trace_end. */
+static PyObject *trace_begin(PyObject *module, PyObject *args)
+{
+    struct core_state *state = PyModule_GetState(module);
+    PyObject *name;
+    long long seq = -1;
+    unsigned long long worker = 0;
+    uint64_t id = tl_trace_on();
+    struct tl_span span;
+    if (id == 0)
+        Py_RETURN_NONE;
+    if (!PyArg_ParseTuple(args, "O|LK:trace_begin", &name, &seq, &worker))
+        return NULL;
+    if (seq >= 0) {
+        span = core_trace_task(state, id, name, (uint64_t)seq, -1, worker);
+    } else {
+        struct tl_trace_slot slot = {.kind = TL_TRACE_SPAN};
+        struct tl_self *self = core_self();
+        char text[TL_TRACE_TEXT];
+        if (self == NULL)
+            return NULL;
+        introduce(state, self, id);
+        function_name(name, text, sizeof text);
+        slot.name = number_of(self, id, text);
+        atomic_store_explicit(&slot.begin, os_now(), memory_order_relaxed);
+        span = tl_span_begin(self, id, &slot);
+    }
+    if (span.at == 0)
+        Py_RETURN_NONE;
+    return Py_BuildValue("(KK)", (unsigned long long)span.id, (unsigned long long)span.at);
+}
+
+static PyObject *trace_end(PyObject *module, PyObject *args)
+{
+    unsigned long long id, at;
+    struct tl_span span;
+    int failed = 0;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "(KK)|p:trace_end", &id, &at, &failed))
+        return NULL;
+    span.id = id;
+    span.at = at;
+    core_trace_over(span, failed != 0);
+    Py_RETURN_NONE;
+}
+
+PyMethodDef core_trace_functions[] = {
+    {"trace_start", trace_start, METH_VARARGS, NULL},
+    {"trace_stop", trace_stop, METH_O, NULL},
+    {"trace_place", trace_place, METH_NOARGS, NULL},
+    {"trace_title", trace_title, METH_VARARGS, NULL},
+    {"trace_mark", trace_mark, METH_VARARGS, NULL},
+    {"trace_begin", trace_begin, METH_VARARGS, NULL},
+    {"trace_end", trace_end, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
