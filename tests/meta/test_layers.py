@@ -217,6 +217,25 @@ def test_c_includes_go_downward(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def first_of_the_system(path: Path) -> str | None:
+    """Which header of the system comes first in what the compiler sees."""
+    for line in path.read_text().splitlines():
+        found = re.match(r'\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', line)
+        if found:
+            first = found[2] or first_of_the_system(NATIVE / found[1])
+            if first is not None:
+                return first
+    return None
+
+
+@pytest.mark.parametrize("path", [path for path in C_FILES if path.suffix == ".c"], ids=c_name)
+def test_python_comes_first(path: Path) -> None:
+    """Its header says what the system's ones offer, so none of these may have been read before."""
+    folder = path.relative_to(NATIVE).parent.as_posix()
+    knows_python = folder not in PURE_FOLDERS and path.name != "items.c"
+    assert (first_of_the_system(path) == "Python.h") == knows_python
+
+
 def test_the_rules_see_something() -> None:
     found = set(imports(HOME / "pool/driver.py"))
     assert {"pool/state.py", "pool/reactor.py", "errors.py", "contextlib"} <= {module for _, module in found}

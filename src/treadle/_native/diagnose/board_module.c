@@ -1,6 +1,9 @@
 /* What Python sees of the board. */
-#include "python/core.h"
+#include "python/text.h"
+#include "python/wait.h"
+#include "diagnose/diagnose.h"
 #include "board/gauge.h"
+#include "memory/arena.h"
 #include "memory/ring.h"
 
 #include <errno.h>
@@ -629,7 +632,7 @@ static PyObject *deadlock_mode(PyObject *module, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-PyMethodDef core_board_methods[] = {
+PyMethodDef core_board_functions[] = {
     {"board_open", board_open, METH_O, NULL},
     {"board_fd", board_fd, METH_NOARGS, NULL},
     {"board_identity", board_identity, METH_NOARGS, NULL},

@@ -5,7 +5,8 @@
  *
  * Whoever reads a recording may read it while it is written, or damaged: nothing in a slot is trusted to be a size.
  */
-#include "python/core.h"
+#include "diagnose/diagnose.h"
+#include "board/trace.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -638,7 +639,7 @@ static PyType_Spec rendering_spec = {
     .slots = rendering_slots,
 };
 
-int core_add_rendering(PyObject *module)
+int core_add_rendering(PyObject *module, struct core_state *Py_UNUSED(state))
 {
     PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &rendering_spec, NULL);
     int rc = type == NULL ? -1 : PyModule_AddType(module, type);

@@ -7,9 +7,12 @@
  *
  * What waits here keeps its order, and goes before whatever else the brain is told of; the reactor is woken once for all of
  * it (pool/driver.py: `_absorb`). */
+#include "sync/lock_object.h"
 #include "values/codec.h"
+#include "tasks/future.h"
 #include "pool/direct.h"
 #include "pool/known.h"
+#include "pool/pool.h"
 
 #ifdef Py_GIL_DISABLED
 #define LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)

@@ -1,5 +1,7 @@
 /* See direct.h. */
 #include "pool/direct.h"
+#include "sync/lock_object.h"
+#include "tasks/future.h"
 #include "transport/lane_object.h"
 
 #define SLICE_NS ((int64_t)50 * 1000000) /* longer waits are for the ordinary way, which signals and reports know */

@@ -1,8 +1,11 @@
 /* See dispatch.h. */
 #include "pool/dispatch.h"
-#include "pool/direct.h"
+#include "python/text.h"
+#include "sync/lock_object.h"
 #include "values/pack.h"
 #include "tasks/run.h"
+#include "pool/direct.h"
+#include "pool/pool.h"
 
 #include <string.h>
 

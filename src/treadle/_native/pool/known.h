@@ -2,7 +2,7 @@
 #ifndef TREADLE_KNOWN_H
 #define TREADLE_KNOWN_H
 
-#include "python/core.h"
+#include "python/state.h"
 
 /* The pickle of a Known, while what it has taken along is unchanged; borrowed.  NULL without an exception: it is to be made
  * anew. */

@@ -1,5 +1,6 @@
 /* Known: a pickled function, remembered together with all that its pickle has taken along; see pool/functions.py. */
 #include "pool/known.h"
+#include "pool/pool.h"
 
 struct known_object {
     PyObject_HEAD

@@ -3,7 +3,13 @@
  * The loop does three things without leaving C: it calls the function, it exchanges the task that has returned for the
  * queue's next one (dispatch_exchange, under the driver's lock) or says that it has ended if nothing is queued
  * (dispatch_end), and it settles the one that has returned.  For everything else it returns to Python. */
+#include "python/recording.h"
+#include "python/title.h"
+#include "sync/lock_object.h"
+#include "tasks/future.h"
 #include "pool/dispatch.h"
+#include "pool/pool.h"
+#include "board/guard.h"
 
 #include <string.h>
 

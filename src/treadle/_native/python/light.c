@@ -6,7 +6,7 @@
  * give the ordinary method.  From 3.14 on the interpreter makes no such objects, and this file does nothing; neither
  * does it on free-threaded builds, where the objects' class would be a point of contention.
  */
-#include "python/core.h"
+#include "python/light.h"
 
 #if PY_VERSION_HEX < 0x030e0000 && !defined(Py_GIL_DISABLED)
 

@@ -4,7 +4,8 @@
 #ifndef TREADLE_LISTENERS_H
 #define TREADLE_LISTENERS_H
 
-#include "python/core.h"
+#include "python/state.h"
+#include "board/guard.h"
 
 struct listeners {
     struct tl_guard guard;

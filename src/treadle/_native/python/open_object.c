@@ -1,5 +1,6 @@
 /* The common base of the classes that users may extend. */
-#include "python/core.h"
+#include "python/open_object.h"
+#include "python/text.h"
 
 #include <stdio.h>
 #include <string.h>

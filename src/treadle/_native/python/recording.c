@@ -1,7 +1,7 @@
-/* Recording as Python sees it, and what the types record. */
-#include "python/core.h"
+/* What the types record; see recording.h. */
+#include "python/recording.h"
+#include "python/text.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,40 +13,6 @@
 static _Atomic char title[TITLE];
 
 /* -- texts --------------------------------------------------------------------------------------------------------- */
-
-/* A short text of any object that is a str; empty for any other. */
-static void text_of(PyObject *op, char *text, size_t size)
-{
-    text[0] = 0;
-    if (op != NULL && PyUnicode_Check(op))
-        core_copy_str(op, text, size);
-}
-
-/* It looks into a dict and a __dict__. */
-void core_threading_name(struct core_state *state, char *text, size_t size)
-{
-    PyObject *key, *thread = NULL, *name, *field;
-    text[0] = 0;
-    if (state->threads == NULL || !PyDict_Check(state->threads))
-        return;
-    key = PyLong_FromUnsignedLong(PyThread_get_thread_ident());
-    field = PyUnicode_FromString("_name");
-    if (key != NULL && field != NULL) {
-#if PY_VERSION_HEX >= 0x030d0000
-        if (PyDict_GetItemRef(state->threads, key, &thread) < 0)
-            thread = NULL;
-#else
-        thread = Py_XNewRef(PyDict_GetItemWithError(state->threads, key));
-#endif
-    }
-    name = thread == NULL ? NULL : PyObject_GenericGetAttr(thread, field);
-    PyErr_Clear();
-    text_of(name, text, size);
-    Py_XDECREF(name);
-    Py_XDECREF(thread);
-    Py_XDECREF(field);
-    Py_XDECREF(key);
-}
 
 static void thread_name(struct core_state *state, char *text, size_t size)
 {
@@ -103,7 +69,7 @@ static void function_name(PyObject *fn, char *text, size_t size)
             PyErr_Clear();
         }
     }
-    text_of(name, text, size);
+    core_text_of(name, text, size);
     Py_XDECREF(name);
     if (text[0] == 0)
         snprintf(text, size, "%s", Py_TYPE(fn)->tp_name);
@@ -206,139 +172,37 @@ void core_trace_sent(struct core_state *state, uint64_t id, uint64_t seq, int64_
     tl_span_begin(self, id, &slot);
 }
 
-/* -- Python -------------------------------------------------------------------------------------------------------- */
-
-static PyObject *trace_start(PyObject *module, PyObject *args)
+struct tl_span core_trace_span(struct core_state *state, uint64_t id, PyObject *fn)
 {
-    unsigned long long limit;
-    uint64_t id;
-    int fd;
-    (void)module;
-    if (!PyArg_ParseTuple(args, "iK:trace_start", &fd, &limit))
-        return NULL;
-    if (core_self() == NULL) /* the board is there */
-        return NULL;
-    id = tl_trace_start(fd, limit);
-    if (id == 0 && errno != EBUSY)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    return PyLong_FromUnsignedLongLong(id);
+    struct tl_trace_slot slot = {.kind = TL_TRACE_SPAN};
+    struct tl_self *self = tl_self_here;
+    char text[TL_TRACE_TEXT];
+    introduce(state, self, id);
+    function_name(fn, text, sizeof text);
+    slot.name = number_of(self, id, text);
+    atomic_store_explicit(&slot.begin, os_now(), memory_order_relaxed);
+    return tl_span_begin(self, id, &slot);
 }
 
-static PyObject *trace_stop(PyObject *module, PyObject *arg)
+void core_trace_mark(struct core_state *state, uint64_t id, PyObject *what, uint64_t worker, uint64_t now)
 {
-    unsigned long long id = PyLong_AsUnsignedLongLong(arg);
-    (void)module;
-    return PyErr_Occurred() ? NULL : PyBool_FromLong(tl_trace_stop(id));
+    struct tl_trace_slot slot = {.kind = TL_TRACE_MARK, .b = worker};
+    struct tl_self *self = tl_self_here;
+    char text[TL_TRACE_TEXT];
+    introduce(state, self, id);
+    core_text_of(what, text, sizeof text);
+    slot.name = number_of(self, id, text);
+    atomic_store_explicit(&slot.begin, now, memory_order_relaxed);
+    atomic_store_explicit(&slot.end, now, memory_order_relaxed);
+    tl_span_begin(self, id, &slot);
 }
 
-static PyObject *trace_place(PyObject *module, PyObject *Py_UNUSED(ignored))
-{
-    uint32_t pid;
-    uint64_t id;
-    int fd;
-    (void)module;
-    id = tl_trace_place(&pid, &fd);
-    if (id == 0)
-        Py_RETURN_NONE;
-    return Py_BuildValue("(KIi)", (unsigned long long)id, pid, fd);
-}
-
-/* trace_title(title, weak=False): weak: only if it has none. */
-static PyObject *trace_title(PyObject *module, PyObject *args)
+void core_trace_title(PyObject *value, bool weak)
 {
     char text[TITLE];
-    PyObject *value;
-    int weak = 0;
-    (void)module;
-    if (!PyArg_ParseTuple(args, "U|p:trace_title", &value, &weak))
-        return NULL;
     tl_text_load(title, TITLE, text);
-    if (!weak || text[0] == 0) {
-        core_copy_str(value, text, sizeof text);
-        tl_text_store(title, TITLE, text);
-    }
-    Py_RETURN_NONE;
+    if (weak && text[0] != 0)
+        return;
+    core_copy_str(value, text, sizeof text);
+    tl_text_store(title, TITLE, text);
 }
-
-/* trace_mark(text, worker): a moment in the life of the process with that token. */
-static PyObject *trace_mark(PyObject *module, PyObject *args)
-{
-    struct tl_trace_slot slot = {.kind = TL_TRACE_MARK};
-    struct core_state *state = PyModule_GetState(module);
-    uint64_t id = tl_trace_on(), now = os_now();
-    char text[TL_TRACE_TEXT];
-    unsigned long long worker;
-    struct tl_self *self;
-    PyObject *value;
-    if (!PyArg_ParseTuple(args, "UK:trace_mark", &value, &worker))
-        return NULL;
-    if (id != 0) {
-        if ((self = core_self()) == NULL)
-            return NULL;
-        introduce(state, self, id);
-        text_of(value, text, sizeof text);
-        slot.name = number_of(self, id, text);
-        slot.b = worker;
-        atomic_store_explicit(&slot.begin, now, memory_order_relaxed);
-        atomic_store_explicit(&slot.end, now, memory_order_relaxed);
-        tl_span_begin(self, id, &slot);
-    }
-    Py_RETURN_NONE;
-}
-
-/* trace_begin(name, seq=-1, worker=0): a task if seq >= 0, else something that takes time.  None, or for trace_end. */
-static PyObject *trace_begin(PyObject *module, PyObject *args)
-{
-    struct core_state *state = PyModule_GetState(module);
-    PyObject *name;
-    long long seq = -1;
-    unsigned long long worker = 0;
-    uint64_t id = tl_trace_on();
-    struct tl_span span;
-    if (id == 0)
-        Py_RETURN_NONE;
-    if (!PyArg_ParseTuple(args, "O|LK:trace_begin", &name, &seq, &worker))
-        return NULL;
-    if (seq >= 0) {
-        span = core_trace_task(state, id, name, (uint64_t)seq, -1, worker);
-    } else {
-        struct tl_trace_slot slot = {.kind = TL_TRACE_SPAN};
-        struct tl_self *self = core_self();
-        char text[TL_TRACE_TEXT];
-        if (self == NULL)
-            return NULL;
-        introduce(state, self, id);
-        function_name(name, text, sizeof text);
-        slot.name = number_of(self, id, text);
-        atomic_store_explicit(&slot.begin, os_now(), memory_order_relaxed);
-        span = tl_span_begin(self, id, &slot);
-    }
-    if (span.at == 0)
-        Py_RETURN_NONE;
-    return Py_BuildValue("(KK)", (unsigned long long)span.id, (unsigned long long)span.at);
-}
-
-static PyObject *trace_end(PyObject *module, PyObject *args)
-{
-    unsigned long long id, at;
-    struct tl_span span;
-    int failed = 0;
-    (void)module;
-    if (!PyArg_ParseTuple(args, "(KK)|p:trace_end", &id, &at, &failed))
-        return NULL;
-    span.id = id;
-    span.at = at;
-    core_trace_over(span, failed != 0);
-    Py_RETURN_NONE;
-}
-
-PyMethodDef core_trace_functions[] = {
-    {"trace_start", trace_start, METH_VARARGS, NULL},
-    {"trace_stop", trace_stop, METH_O, NULL},
-    {"trace_place", trace_place, METH_NOARGS, NULL},
-    {"trace_title", trace_title, METH_VARARGS, NULL},
-    {"trace_mark", trace_mark, METH_VARARGS, NULL},
-    {"trace_begin", trace_begin, METH_VARARGS, NULL},
-    {"trace_end", trace_end, METH_VARARGS, NULL},
-    {NULL, NULL, 0, NULL},
-};

@@ -1,5 +1,6 @@
 /* What a task calls, as a line for people: written down each time that a worker turns to another function. */
-#include "python/core.h"
+#include "python/title.h"
+#include "python/text.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -3,14 +3,13 @@
  * It publishes the wait, looks, sleeps in slices, and between slices does what keeps a wait from hanging in silence:
  * signals, interrupts, cycles, owners that have gone.
  */
-#include "python/core.h"
+#include "python/wait.h"
+#include "python/recording.h"
+#include "python/text.h"
+#include "board/cycle.h"
 #include "board/gauge.h"
+#include "board/lock.h"
 #include "memory/segment.h"
-
-#include <errno.h>
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
 
 #define MS ((int64_t)1000000)
 #define SLICE_EDGE (50 * MS)     /* waits for somebody: the edge is looked at this often */
@@ -20,7 +19,6 @@
 #define NAPS 30
 #define TURNS 200                /* how often to look whether the waker has gone to sleep, before asking for the GIL */
 #define IDLE (1000 * MS)         /* the main thread waits for so long before it looks whether all others do, too */
-#define LONGEST 9223372036.0     /* seconds: threading.TIMEOUT_MAX */
 
 _Atomic int core_deadlock_mode = DEADLOCK_RAISE;
 
@@ -490,195 +488,4 @@ enum wait_result core_wait(struct core_state *state, struct wait *wait, int64_t 
         if (look(&w, entitled, why == OS_TIMEOUT))
             return finish(&w, WAIT_GOT, false);
     }
-}
-
-/* -- arguments ------------------------------------------------------------------------------------------------------ */
-
-static int seconds(PyObject *value, double *result)
-{
-    *result = PyFloat_AsDouble(value);
-    if (*result == -1.0 && PyErr_Occurred())
-        return -1;
-    if (isnan(*result)) {
-        PyErr_SetString(PyExc_ValueError, "Invalid value NaN (not a number)");
-        return -1;
-    }
-    return 0;
-}
-
-static int64_t nanoseconds(double value)
-{
-    double ns = ceil(value * 1e9);
-    return ns <= 0 ? 0 : ns >= 9.2e18 ? INT64_MAX : (int64_t)ns;
-}
-
-int core_timeout(PyObject *value, int64_t *timeout)
-{
-    double number;
-    if (value == NULL || value == Py_None) {
-        *timeout = -1;
-        return 0;
-    }
-    if (seconds(value, &number) < 0)
-        return -1;
-    if (number > LONGEST) {
-        PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
-        return -1;
-    }
-    *timeout = nanoseconds(number);
-    return 0;
-}
-
-int core_two_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, const char *first, PyObject *values[2])
-{
-    Py_ssize_t i, keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-
-    values[0] = values[1] = NULL;
-    if (nargs + keywords > 2) {
-        PyErr_Format(PyExc_TypeError, "acquire() takes at most 2 arguments (%zd given)", nargs + keywords);
-        return -1;
-    }
-    for (i = 0; i < nargs; i++)
-        values[i] = args[i];
-    for (i = 0; i < keywords; i++) {
-        PyObject *key = PyTuple_GET_ITEM(kwnames, i);
-        int which = PyUnicode_CompareWithASCIIString(key, first) == 0       ? 0
-                    : PyUnicode_CompareWithASCIIString(key, "timeout") == 0 ? 1 : -1;
-        if (which < 0 || values[which] != NULL) {
-            PyErr_Format(PyExc_TypeError, which < 0 ? "acquire() got an unexpected keyword argument '%U'"
-                                                    : "argument for acquire() given by name ('%U') and position", key);
-            return -1;
-        }
-        values[which] = args[nargs + i];
-    }
-    return 0;
-}
-
-int core_acquire_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int64_t *timeout)
-{
-    PyObject *values[2];
-    int blocking = 1;
-    double number = -1;
-
-    if (core_two_args(args, nargs, kwnames, "blocking", values) < 0)
-        return -1;
-    if (values[0] != NULL && (blocking = PyObject_IsTrue(values[0])) < 0)
-        return -1;
-    if (values[1] != NULL) {
-        if (values[1] == Py_None) {
-            PyErr_SetString(PyExc_TypeError, "timeout must be a number of seconds, not None");
-            return -1;
-        }
-        if (seconds(values[1], &number) < 0)
-            return -1;
-    }
-    if (!blocking && number != -1) {
-        PyErr_SetString(PyExc_ValueError, "can't specify a timeout for a non-blocking call");
-        return -1;
-    }
-    if (number < 0 && number != -1) {
-        PyErr_SetString(PyExc_ValueError, "timeout value must be a non-negative number");
-        return -1;
-    }
-    if (number > LONGEST) {
-        PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
-        return -1;
-    }
-    *timeout = !blocking ? 0 : number == -1 ? -1 : nanoseconds(number);
-    return 0;
-}
-
-/* -- text ----------------------------------------------------------------------------------------------------------- */
-
-void core_copy_str(PyObject *str, char *text, size_t size)
-{
-    Py_ssize_t length;
-    const char *utf8 = PyUnicode_AsUTF8AndSize(str, &length);
-    if (utf8 == NULL) {
-        PyErr_Clear();
-        utf8 = "?";
-        length = 1;
-    }
-    if ((size_t)length >= size)
-        length = (Py_ssize_t)size - 1;
-    memcpy(text, utf8, (size_t)length); /* for each wait that is recorded: snprintf takes five times as long */
-    text[length] = 0;
-}
-
-void core_place_here(struct place *place)
-{
-    PyThreadState *tstate = PyThreadState_Get();
-    PyFrameObject *frame = PyThreadState_GetFrame(tstate);
-    place->code = NULL;
-    place->line = 0;
-    if (frame != NULL) {
-        place->code = (PyObject *)PyFrame_GetCode(frame);
-        place->line = PyFrame_GetLineNumber(frame);
-        Py_DECREF(frame);
-    }
-}
-
-void core_place_text(const struct place *place, char *text, size_t size)
-{
-    char digits[12] = {0}; /* ends with a NUL */
-    size_t at = sizeof digits - 1, used;
-    unsigned line = place->line > 0 ? (unsigned)place->line : 0;
-    if (place->code == NULL) {
-        snprintf(text, size, "?");
-        return;
-    }
-    core_copy_str(((PyCodeObject *)place->code)->co_filename, text, size);
-    used = strlen(text);
-    do
-        digits[--at] = (char)('0' + line % 10);
-    while ((line /= 10) != 0);
-    digits[--at] = ':';
-    if (used + sizeof digits - at < size)
-        memcpy(text + used, digits + at, sizeof digits - at);
-}
-
-void core_stack_text(char *text, size_t size)
-{
-    enum { DEEP = 12 };
-    struct { PyCodeObject *code; int line; } frames[DEEP];
-    PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
-    int count = 0;
-    size_t used = 0;
-    while (frame != NULL && count < DEEP) {
-        PyFrameObject *back = PyFrame_GetBack(frame);
-        frames[count].code = PyFrame_GetCode(frame);
-        frames[count].line = PyFrame_GetLineNumber(frame);
-        count++;
-        Py_DECREF(frame);
-        frame = back;
-    }
-    Py_XDECREF(frame);
-    text[0] = 0;
-    while (count-- > 0) {
-        char name[120], file[200];
-        core_copy_str(frames[count].code->co_qualname, name, sizeof name);
-        core_copy_str(frames[count].code->co_filename, file, sizeof file);
-        if (used + 1 < size)
-            used += (size_t)snprintf(text + used, size - used, "%s:%d in %s\n", file, frames[count].line, name);
-        Py_DECREF(frames[count].code);
-    }
-}
-
-void core_owner_text(tl_token token, char *text, size_t size)
-{
-    uint32_t number = TL_RECORD_OF(token);
-    char name[TL_NAME_SIZE];
-    if (number == 0 || number >= TL_BOARD_RECORDS) {
-        snprintf(text, size, "nobody");
-        return;
-    }
-    if (atomic_load(&tl_board.hot[number].generation) != TL_GENERATION_OF(token)) {
-        snprintf(text, size, "a thread that has ended");
-        return;
-    }
-    tl_text_load(tl_board.cold[number].name, TL_NAME_SIZE, name);
-    if (name[0] != 0)
-        snprintf(text, size, "%s", name);
-    else
-        snprintf(text, size, "thread %u", atomic_load(&tl_board.cold[number].tid));
 }

@@ -7,8 +7,13 @@
  * hook (_init, _put, _get, _qsize), it is opened: the items move to Python objects, and every operation goes to the
  * Python methods _open_put, _open_get, ... of the class.
  */
-#include "board/gauge.h"
+#include "python/arguments.h"
 #include "python/listeners.h"
+#include "python/open_object.h"
+#include "python/wait.h"
+#include "queues/queues.h"
+#include "board/gauge.h"
+#include "board/park.h"
 
 #include <string.h>
 

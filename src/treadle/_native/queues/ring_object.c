@@ -4,8 +4,11 @@
  * changes the ring looks at the mark, then through the board.  Producers and consumers hold their side's lock for a
  * copy of a small message only, never while they wait or run Python code.
  */
-#include "memory/cells.h"
+#include "python/arguments.h"
+#include "python/open_object.h"
+#include "sync/lock_object.h"
 #include "values/parcel.h"
+#include "queues/queues.h"
 #include "system/points.h"
 
 #include <errno.h>

@@ -3,7 +3,10 @@
  * A wait is published before the lock is released, so a notifier, who holds the lock, finds it.  Those it claims are
  * woken when it releases the lock, not before: they could only run into it.
  */
-#include "python/core.h"
+#include "python/arguments.h"
+#include "python/open_object.h"
+#include "sync/lock_object.h"
+#include "sync/sync.h"
 
 #include <string.h>
 

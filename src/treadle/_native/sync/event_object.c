@@ -1,6 +1,11 @@
 /* Event: one word, set (1) | somebody waits (2).  And listeners: callables that are called after set(), for those who
  * wait for several things at once, or in an event loop. */
+#include "python/arguments.h"
 #include "python/listeners.h"
+#include "python/open_object.h"
+#include "python/text.h"
+#include "sync/lock_object.h"
+#include "sync/sync.h"
 
 #include <string.h>
 

@@ -1,7 +1,11 @@
 /* Lock: the drop-in for threading.Lock, and what it shares with RLock. */
-#include "python/core.h"
-#include "board/gauge.h"
+#include "sync/lock_object.h"
+#include "python/arguments.h"
+#include "python/light.h"
+#include "python/text.h"
 #include "sync/order.h"
+#include "sync/sync.h"
+#include "board/gauge.h"
 
 #include <stdio.h>
 #include <string.h>

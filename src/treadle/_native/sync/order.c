@@ -1,5 +1,8 @@
 /* What the told methods of order.h have in common. */
 #include "sync/order.h"
+#include "python/arguments.h"
+#include "sync/lock_object.h"
+#include "sync/sync.h"
 
 static int call(PyObject *hook, PyObject *lock)
 {

@@ -6,7 +6,7 @@
 #ifndef TREADLE_ORDER_H
 #define TREADLE_ORDER_H
 
-#include "python/core.h"
+#include "python/state.h"
 
 /* Before a lock is waited for: 0, or -1 with an exception. */
 int core_order_before(PyObject *lock);

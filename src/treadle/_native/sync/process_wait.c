@@ -1,6 +1,8 @@
 /* Waiting for the end of a child process: a wait like all others, with an edge to the child's main thread, so that a
  * deadlock that it is part of is found.  It sleeps on a descriptor, because nobody wakes whom the kernel must tell. */
-#include "python/core.h"
+#include "python/arguments.h"
+#include "python/wait.h"
+#include "sync/sync.h"
 
 #include <string.h>
 

@@ -1,6 +1,9 @@
 /* RLock: the lock with a count.  Invariant: count is 1 or more while it is owned, and only the owner touches it. */
-#include "python/core.h"
+#include "python/arguments.h"
+#include "python/light.h"
+#include "sync/lock_object.h"
 #include "sync/order.h"
+#include "sync/sync.h"
 
 static PyObject *rlock_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {

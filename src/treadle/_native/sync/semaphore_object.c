@@ -1,5 +1,9 @@
 /* Semaphore and BoundedSemaphore: one word, value << 1 | somebody waits. */
-#include "python/core.h"
+#include "python/arguments.h"
+#include "python/light.h"
+#include "python/open_object.h"
+#include "sync/lock_object.h"
+#include "sync/sync.h"
 
 #include <string.h>
 

@@ -1,4 +1,5 @@
 /* Barrier in shared memory: see rounds.h. */
+#include "python/arguments.h"
 #include "sync/shared_object.h"
 #include "system/points.h"
 #include "memory/rounds.h"

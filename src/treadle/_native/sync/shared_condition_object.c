@@ -3,6 +3,7 @@
  * A wait is published before the lock is released, so a notifier, who holds it, finds it.  There is no state but that: a
  * dead waiter is passed over, a dead notifier leaves nothing half done, and a notification whose waiter dies before its
  * wait() has returned goes to another one that waited at the time (TL_HEIRS). */
+#include "python/arguments.h"
 #include "sync/shared_object.h"
 #include "system/points.h"
 

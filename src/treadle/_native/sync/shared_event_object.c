@@ -1,4 +1,5 @@
 /* Event in shared memory: one word, set (1) | somebody waits (2). */
+#include "python/arguments.h"
 #include "sync/shared_object.h"
 #include "system/points.h"
 

@@ -1,4 +1,5 @@
 /* Lock and RLock in shared memory: the drop-ins for those of multiprocessing. */
+#include "python/light.h"
 #include "sync/shared_object.h"
 
 #include <string.h>

@@ -1,5 +1,8 @@
 /* The base of the objects in shared memory. */
 #include "sync/shared_object.h"
+#include "python/arguments.h"
+#include "python/text.h"
+#include "sync/sync.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -2,7 +2,9 @@
 #ifndef TREADLE_SHARED_OBJECT_H
 #define TREADLE_SHARED_OBJECT_H
 
-#include "python/core.h"
+#include "python/open_object.h"
+#include "sync/lock_object.h"
+#include "memory/arena.h"
 
 struct shared_object {
     OPEN_OBJECT_HEAD

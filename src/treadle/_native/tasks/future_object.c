@@ -4,7 +4,12 @@
  * the condition are made when they are first asked for.  Who asks for the condition says so in the word; from then on
  * only who holds it changes the state.  So a future can be finished by one compare-and-swap exactly while nobody can be
  * waiting for it. */
+#include "tasks/future.h"
+#include "python/wait.h"
+#include "values/payload.h"
 #include "tasks/inbox.h"
+#include "tasks/tasks.h"
+#include "board/park.h"
 
 #ifdef Py_GIL_DISABLED
 #define LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
@@ -358,22 +363,6 @@ static PyObject *future_made(PyObject *module, PyObject *const *args, Py_ssize_t
 }
 
 /* The exception that is set, as an object.  New reference. */
-PyObject *core_raised(void)
-{
-#if PY_VERSION_HEX >= 0x030c0000
-    return PyErr_GetRaisedException();
-#else
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL)
-        PyException_SetTraceback(value, traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-#endif
-}
-
 void core_settle_one(struct core_state *state, PyObject *task, int kind, PyObject *data)
 {
     PyObject *value = NULL, *arguments, *done;

@@ -8,8 +8,11 @@
  * the reader is slow, and needs no more.)  Where results come from far it soon grows by four.  With a `buffer` it is fixed.
  *
  * Runs.  A slot may stand for several items: its values come in parts, are counted as what they are, and read one by one. */
-#include "values/codec.h"
 #include "tasks/inbox.h"
+#include "values/codec.h"
+#include "values/items.h"
+#include "tasks/tasks.h"
+#include "board/guard.h"
 
 #include <string.h>
 
@@ -870,28 +873,28 @@ struct gathered {
     Py_ssize_t count; /* of all */
     bool one;         /* see run_make() */
     size_t used;
-    char bytes[RUN_ROOM];
+    char bytes[ITEMS_ROOM];
 };
 
 /* One more item for it.  1: it is not for the codec; 2: it does not fit into this one; 0, or -1 with an exception. */
 static int gather(struct gathered *run, PyObject *item)
 {
-    size_t used = run->used, left = RUN_ROOM - used;
+    size_t used = run->used, left = ITEMS_ROOM - used;
     Py_ssize_t size = -1;
     bool packed = run->one && run->items == NULL;
     char *at = NULL;
-    if (left > RUN_HEAD) {
-        at = run->bytes + used + RUN_HEAD; /* where run_put() will say */
-        size = codec_encode(item, at, left - RUN_HEAD < CODEC_ROOM ? left - RUN_HEAD : CODEC_ROOM);
+    if (left > ITEM_HEAD) {
+        at = run->bytes + used + ITEM_HEAD; /* where items_put() will say */
+        size = codec_encode(item, at, left - ITEM_HEAD < CODEC_ROOM ? left - ITEM_HEAD : CODEC_ROOM);
     }
     if (size < 0)
-        return run->count > 0 && left < CODEC_ROOM + RUN_HEAD ? 2 : 1;
+        return run->count > 0 && left < CODEC_ROOM + ITEM_HEAD ? 2 : 1;
     if (packed && !codec_is_scalar(at, (size_t)size)) {
         if (run->count > 0)
             return 2;
         packed = false;
     }
-    if (run_put(run->bytes, &run->used, (size_t)size) != at)
+    if (items_put(run->bytes, &run->used, (size_t)size) != at)
         return -1; /* never */
     run->count++;
     if (packed)

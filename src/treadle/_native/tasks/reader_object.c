@@ -1,5 +1,6 @@
 /* Reader: what iterates over a map.  Values that are there already are handed out here; all else is for Python. */
 #include "tasks/inbox.h"
+#include "tasks/tasks.h"
 
 struct reader_object {
     PyObject_HEAD

@@ -8,9 +8,6 @@
 
 #include "tasks/task.h"
 
-#define RUN_HEAD sizeof(uint16_t) /* bytes before each item */
-#define RUN_ROOM 16384 /* bytes of a run's arguments; one record of a lane */
-
 /* How one item has ended that did not return a plain value. */
 struct odd_object {
     PyObject_HEAD
@@ -25,17 +22,12 @@ PyObject *run_odd(struct core_state *core, int kind, PyObject *data);
  * Pack, nanoseconds).  The list is the caller's still. */
 PyObject *run_part(Py_ssize_t index, PyObject *values, long long nanoseconds);
 
-/* A run of so many items, which are the call's args (a list, or a Pack), with their payloads one behind the other as run_put() writes
+/* A run of so many items, which are the call's args (a list, or a Pack), with their payloads one behind the other as items_put() writes
  * them.  With `one` an item is the only argument of its call, else a tuple of all of them. */
 PyObject *run_make(struct core_state *core, PyObject *call, PyObject *sink, Py_ssize_t index, Py_ssize_t count, bool one);
 
 /* Methods of a task: see task_object.c. */
 PyObject *run_split(PyObject *op, PyObject *count);
 PyObject *run_ended(PyObject *op, PyObject *const *args, Py_ssize_t nargs);
-
-/* Room for an item of that size: where its bytes go; NULL if there is none. */
-char *run_put(char *buffer, size_t *used, size_t size);
-/* The next item; false at the end, and where the bytes are no run. */
-bool run_next(const char **at, const char *end, const char **item, size_t *length);
 
 #endif

@@ -1,35 +1,10 @@
 /* See run.h. */
-#include "values/pack.h"
 #include "tasks/run.h"
+#include "values/items.h"
+#include "values/pack.h"
+#include "tasks/tasks.h"
 
 #include <string.h>
-
-/* -- the bytes ----------------------------------------------------------------------------------------------------------- */
-
-char *run_put(char *buffer, size_t *used, size_t size)
-{
-    uint16_t length = (uint16_t)size;
-    char *at = buffer + *used;
-    if (size > UINT16_MAX || *used + sizeof length + size > RUN_ROOM)
-        return NULL;
-    memcpy(at, &length, sizeof length);
-    *used += sizeof length + size;
-    return at + sizeof length;
-}
-
-bool run_next(const char **at, const char *end, const char **item, size_t *length)
-{
-    uint16_t size;
-    if (end - *at < (ptrdiff_t)sizeof size)
-        return false;
-    memcpy(&size, *at, sizeof size);
-    if ((size_t)(end - *at) - sizeof size < size)
-        return false;
-    *item = *at + sizeof size;
-    *length = size;
-    *at = *item + size;
-    return true;
-}
 
 /* -- Odd ----------------------------------------------------------------------------------------------------------------- */
 
@@ -142,7 +117,7 @@ PyObject *run_split(PyObject *op, PyObject *arg)
     at = PyBytes_AS_STRING(call->payload);
     end = at + PyBytes_GET_SIZE(call->payload);
     for (i = 0; i < count; i++)
-        if (!run_next(&at, end, &item, &length)) {
+        if (!items_next(&at, end, &item, &length)) {
             PyErr_SetString(PyExc_ValueError, "a run's payload is damaged");
             return NULL;
         }
@@ -209,14 +184,14 @@ static PyObject *make_run(PyObject *module, PyObject *args)
     struct core_state *core = PyModule_GetState(module);
     PyObject *fn, *items, *function, *payloads, *sink, *values[5], *call, *task;
     Py_ssize_t index, i;
-    char buffer[RUN_ROOM], *at;
+    char buffer[ITEMS_ROOM], *at;
     size_t used = 0;
     if (!PyArg_ParseTuple(args, "OO!OO!On:make_run", &fn, &PyList_Type, &items, &function, &PyList_Type, &payloads, &sink,
                           &index))
         return NULL;
     for (i = 0; i < PyList_GET_SIZE(payloads); i++) {
         PyObject *payload = PyList_GET_ITEM(payloads, i);
-        at = PyBytes_Check(payload) ? run_put(buffer, &used, (size_t)PyBytes_GET_SIZE(payload)) : NULL;
+        at = PyBytes_Check(payload) ? items_put(buffer, &used, (size_t)PyBytes_GET_SIZE(payload)) : NULL;
         if (at == NULL) {
             PyErr_SetString(PyExc_ValueError, "too much for a run");
             return NULL;

@@ -1,6 +1,7 @@
 /* Singles: the input of a map over one iterable.  It gives tuples of one, as zip() does; what makes runs takes the items
  * themselves, and makes no tuple of each. */
 #include "tasks/inbox.h"
+#include "tasks/tasks.h"
 
 struct singles_object {
     PyObject_HEAD

@@ -1,5 +1,8 @@
 /* Calls and tasks: structures, with the fields that pool/task.py explains. */
+#include "tasks/task.h"
+#include "tasks/future.h"
 #include "tasks/run.h"
+#include "tasks/tasks.h"
 
 static struct core_state *module_state_of(PyTypeObject *type)
 {
@@ -301,7 +304,7 @@ static PyObject *settle(PyObject *module, PyObject *ends)
     Py_RETURN_NONE;
 }
 
-PyMethodDef core_task_functions[] = {
+static PyMethodDef functions[] = {
     {"settle", settle, METH_O,
      "settle(ends, /)\n--\n\nDeliver each (task, kind, data): here where it is simple, else by the hook deliver."},
     {NULL, NULL, 0, NULL},
@@ -317,5 +320,5 @@ int core_add_task(PyObject *module, struct core_state *state)
     if (state->task_type == NULL || PyModule_AddType(module, state->task_type) < 0)
         return -1;
     state->task_type->tp_vectorcall = task_make;
-    return PyModule_AddFunctions(module, core_task_functions);
+    return PyModule_AddFunctions(module, functions);
 }

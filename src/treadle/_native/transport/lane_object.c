@@ -1,9 +1,11 @@
 /* Lane: the parent's end of a worker's lane. */
 #include "transport/lane_object.h"
-#include "transport/latch.h"
+#include "python/recording.h"
 #include "values/pack.h"
-#include "tasks/task.h"
+#include "values/payload.h"
 #include "tasks/run.h"
+#include "transport/latch.h"
+#include "transport/transport.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -445,7 +447,7 @@ static PyObject *result_of(struct lane_object *self, const struct lane_record *r
             PyErr_SetString(PyExc_ValueError, "a lane is damaged");
         }
         PyTuple_SET_ITEM(result, 1, PyLong_FromLong(returned ? KIND_RETURNED_PACKED : KIND_RAISED_PACKED));
-    } else if (returned && !lane_is_pickle(payload, length)) {
+    } else if (returned && !payload_is_pickle(payload, length)) {
         data = codec_decode(payload, (size_t)length);
         PyTuple_SET_ITEM(result, 1, PyLong_FromLong(KIND_RETURNED));
     } else {
@@ -538,7 +540,7 @@ static int receive_item(struct lane_object *self, const struct lane_record *reco
         length = lane_inline(record, within);
         payload = within;
     }
-    if (lane_is_pickle(payload, (Py_ssize_t)length))
+    if (payload_is_pickle(payload, (Py_ssize_t)length))
         return 1;
     scalar = codec_is_scalar(payload, length);
     if (going && ((record->flags & LANE_RUN_BEGINS) || record->seq != part->next || (part->packed > 0 && !scalar))) {
@@ -790,7 +792,7 @@ bool lane_read_value(PyObject *op, struct lane_claim *claim, uint64_t seq, PyObj
         return false;
     if (atomic_load(&self->claimant) == claim->number && !atomic_load(&self->closed) &&
         lane_next(&self->lane.read, &self->came, &payload) == LANE_FOUND && self->came.kind == LANE_RETURNED &&
-        self->came.flags == 0 && self->came.seq == seq && !lane_is_pickle(payload, self->came.length) && is_quiet(self)) {
+        self->came.flags == 0 && self->came.seq == seq && !payload_is_pickle(payload, self->came.length) && is_quiet(self)) {
         *value = codec_decode(payload, self->came.length);
         if (*value != NULL) {
             *nanoseconds = self->came.a;

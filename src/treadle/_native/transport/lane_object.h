@@ -2,10 +2,9 @@
 #ifndef TREADLE_LANE_OBJECT_H
 #define TREADLE_LANE_OBJECT_H
 
-#include "values/codec.h"
-#include "memory/lane.h"
-#include "tasks/task.h"
 #include "values/store.h"
+#include "tasks/task.h"
+#include "memory/lane.h"
 
 /* A payload that comes in parts. */
 struct assembly {
@@ -23,10 +22,10 @@ enum collected lane_collect(struct assembly *parts, const struct lane_record *re
 /* The frame as (kind, seq, a, b, payload). */
 PyObject *lane_frame(struct core_state *state, PyObject *store, const struct lane_record *record, const char *payload,
                      Py_ssize_t length);
-/* Write as much of a frame as there is room for; *progress is 0 at first.  True when all of it is written. */
 /* The payload of a record, as a parcel. */
 PyObject *lane_parcel(struct core_state *state, PyObject *store, const struct lane_record *record, const char *payload,
                       Py_ssize_t length);
+/* Write as much of a frame as there is room for; *progress is 0 at first.  True when all of it is written. */
 bool lane_put_frame(struct lane_end *end, const struct lane_record *record, const char *payload, size_t length,
                     size_t *progress);
 /* -- the parent's end, for direct.c: none of these raises anything ---------------------------------------------------- */
@@ -52,11 +51,5 @@ bool lane_read_value(PyObject *lane, struct lane_claim *claim, uint64_t seq, PyO
 void lane_read_end(PyObject *lane, struct lane_claim *claim, bool taken);
 /* From now on the reactor is told again; at once, if something is there. */
 void lane_hand_back(PyObject *lane, struct lane_claim *claim);
-
-/* The payload of a call or of a value is a pickle, or what the codec made of it. */
-static inline bool lane_is_pickle(const char *payload, Py_ssize_t length)
-{
-    return length == 0 || (unsigned char)payload[0] == 0x80;
-}
 
 #endif

@@ -7,7 +7,7 @@
 #ifndef TREADLE_LATCH_H
 #define TREADLE_LATCH_H
 
-#include "python/core.h"
+#include "python/state.h"
 
 #define LATCH_NAP 1000000 /* ns */
 

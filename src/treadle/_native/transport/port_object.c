@@ -3,11 +3,15 @@
  * pool/worker.py is the readable description of that loop, and does all that is not plain: functions that arrive,
  * measuring, what can't be loaded or pickled.
  */
+#include "python/recording.h"
+#include "python/title.h"
+#include "values/items.h"
+#include "values/payload.h"
+#include "tasks/run.h"
 #include "transport/lane_object.h"
 #include "transport/latch.h"
+#include "transport/transport.h"
 #include "system/points.h"
-#include "tasks/run.h"
-#include "tasks/task.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -244,7 +248,7 @@ static int write_frame(struct port_object *self, const struct lane_record *recor
 {
     size_t progress = 0;
     bool within = (record->flags & LANE_OF_RUN) && record->kind == LANE_RETURNED && length <= LANE_INLINE_MOST &&
-                  !lane_is_pickle(payload, (Py_ssize_t)length);
+                  !payload_is_pickle(payload, (Py_ssize_t)length);
     while (within ? !lane_put_inline(&self->lane.write, record->kind, record->flags, record->seq, record->a, payload,
                                      (uint32_t)length)
                   : !lane_put_frame(&self->lane.write, record, payload, length, &progress))
@@ -420,7 +424,7 @@ static PyObject *function_of(struct helpers *helpers, uint64_t id)
 static PyObject *arguments_in(struct core_state *state, const char *payload, Py_ssize_t length)
 {
     PyObject *bytes, *value;
-    if (!lane_is_pickle(payload, length))
+    if (!payload_is_pickle(payload, length))
         return codec_decode(payload, (size_t)length);
     bytes = PyBytes_FromStringAndSize(payload, length);
     value = bytes == NULL ? NULL : core_payload_loads(state, bytes);
@@ -742,7 +746,7 @@ static int run_items(struct port_object *self, struct helpers *helpers, const st
         ending = (struct lane_record){.kind = LANE_RETURNED, .seq = task->seq + i,
                                       .flags = i == 0 ? LANE_OF_RUN | LANE_RUN_BEGINS : LANE_OF_RUN};
         timing.last = i + 1 == count;
-        if (!run_next(&at, end, &item, &length)) {
+        if (!items_next(&at, end, &item, &length)) {
             PyErr_SetString(PyExc_ValueError, "a lane is damaged");
             return -1;
         }

@@ -4,7 +4,7 @@
 #ifndef TREADLE_CODEC_H
 #define TREADLE_CODEC_H
 
-#include "python/core.h"
+#include "python/state.h"
 
 #define CODEC_ROOM 4096
 

@@ -1,7 +1,8 @@
 /* See loan.h. */
 #include "values/loan.h"
-#include "memory/extents.h"
+#include "values/values.h"
 #include "system/points.h"
+#include "memory/extents.h"
 
 struct loan_object {
     PyObject_HEAD

@@ -7,8 +7,8 @@
 #ifndef TREADLE_LOAN_H
 #define TREADLE_LOAN_H
 
+#include "python/state.h"
 #include "memory/cells.h"
-#include "python/core.h"
 
 /* A read-write buffer of the cell's first `size` bytes.  The cell is TAKEN by the calling thread; if this succeeds, the
  * loan has it, else nothing has changed and no exception is set.  queue keeps the ring alive. */

@@ -1,13 +1,13 @@
 /* Packs: plain values that stay bytes until they are wanted.
  *
  * The items of a run and its results are many, and most of them small.  As objects they would lie in memory for as long as
- * the window is, and each would be fetched from there when its turn comes; as bytes, one behind the other as run_put() writes
+ * the window is, and each would be fetched from there when its turn comes; as bytes, one behind the other as items_put() writes
  * them, they are made where they are used, and gone after that.  Only values of which nobody can tell one from its copy are
  * packed: numbers, texts, bytes, None. */
 #ifndef TREADLE_PACK_H
 #define TREADLE_PACK_H
 
-#include "python/core.h"
+#include "python/state.h"
 
 struct pack_object {
     PyObject_HEAD

@@ -1,7 +1,8 @@
 /* See pack.h. */
 #include "values/pack.h"
 #include "values/codec.h"
-#include "tasks/run.h"
+#include "values/items.h"
+#include "values/values.h"
 
 static struct pack_object *as_pack(PyObject *op) { return (struct pack_object *)op; }
 
@@ -28,7 +29,7 @@ bool pack_next(PyObject *op, size_t *at, const char **data, size_t *length)
 {
     PyObject *bytes = as_pack(op)->bytes;
     const char *begin = PyBytes_AS_STRING(bytes), *here = begin + *at;
-    if (!run_next(&here, begin + PyBytes_GET_SIZE(bytes), data, length))
+    if (!items_next(&here, begin + PyBytes_GET_SIZE(bytes), data, length))
         return false;
     *at = (size_t)(here - begin);
     return true;

@@ -1,7 +1,7 @@
 /* See parcel.h. */
 #include "values/parcel.h"
-#include "memory/extents.h"
 #include "values/loan.h"
+#include "memory/extents.h"
 
 #include <errno.h>
 #include <string.h>

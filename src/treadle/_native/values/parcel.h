@@ -5,8 +5,8 @@
 #ifndef TREADLE_PARCEL_H
 #define TREADLE_PARCEL_H
 
-#include "memory/cells.h"
 #include "values/codec.h"
+#include "memory/cells.h"
 
 enum { PARCEL_CODEC, PARCEL_BYTES, PARCEL_BYTEARRAY, PARCEL_ASCII, PARCEL_UCS1, PARCEL_UCS2, PARCEL_UCS4,
        PARCEL_PICKLE, PARCEL_BUFFERS };

@@ -3,11 +3,10 @@
  * Small plain values go through the codec, everything else through the hooks `pack` and `unpack`, which are pickle with
  * the rules of pool/payloads.py.  The first byte tells them apart: every pickle that we make begins with the opcode PROTO,
  * and no tag of the codec is that. */
-#include "values/codec.h"
+#include "values/payload.h"
 #include "values/store.h"
-#include "tasks/task.h"
+#include "values/values.h"
 
-#define PICKLE 0x80
 
 PyObject *core_payload_dumps(PyObject *module, PyObject *value)
 {
@@ -29,14 +28,14 @@ PyObject *core_payload_loads(struct core_state *state, PyObject *data)
     PyObject *value;
     if (PyBytes_CheckExact(data)) {
         const char *bytes = PyBytes_AS_STRING(data);
-        if (PyBytes_GET_SIZE(data) > 0 && (uint8_t)bytes[0] != PICKLE)
+        if (!payload_is_pickle(bytes, PyBytes_GET_SIZE(data)))
             return codec_decode(bytes, (size_t)PyBytes_GET_SIZE(data));
     } else if (store_is_parcel(state, data)) {
         return store_load(state, data);
     } else {
         if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
             return NULL;
-        if (view.len > 0 && *(const uint8_t *)view.buf != PICKLE) {
+        if (!payload_is_pickle(view.buf, view.len)) {
             value = codec_decode(view.buf, (size_t)view.len);
             PyBuffer_Release(&view);
             return value;

@@ -1,5 +1,6 @@
 /* Segment: shared memory as Python sees it: a buffer that other processes can open, and that ends with its last user. */
-#include "python/core.h"
+#include "python/arguments.h"
+#include "values/values.h"
 #include "memory/segment.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* Store and Parcel; see store.h. */
 #include "values/store.h"
+#include "values/values.h"
 #include "system/points.h"
-#include "tasks/task.h"
 
 #include <errno.h>
 
