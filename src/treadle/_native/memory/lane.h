@@ -124,6 +124,13 @@ void lane_take(struct lane_end *end, const struct lane_record *record);
 bool lane_give_room(struct lane_end *end);
 /* The reader is about to sleep: ask to be told.  False: something has come, and nobody was asked. */
 bool lane_rest(struct lane_end *end);
+/* How long to look the next time, after having looked for so long: a look that has paid may take longer. */
+static inline uint32_t lane_spin_next(uint32_t budget, bool paid)
+{
+    budget = paid ? budget * 2 : budget / 2;
+    return budget < SPIN_LEAST ? SPIN_LEAST : budget > SPIN_NS ? SPIN_NS : budget;
+}
+
 static inline bool lane_has(struct lane_end *end)
 {
     return atomic_load_explicit(&end->ring->tail, memory_order_acquire) != end->mine;

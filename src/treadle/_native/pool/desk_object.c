@@ -14,14 +14,6 @@
 #include "pool/known.h"
 #include "pool/pool.h"
 
-#ifdef Py_GIL_DISABLED
-#define LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
-#define UNLOCKED() Py_END_CRITICAL_SECTION()
-#else
-#define LOCKED(object) {
-#define UNLOCKED() }
-#endif
-
 struct desk_object {
     PyObject_HEAD
     PyObject *driver, *state, *lock, *rouse; /* owned; rouse() has the driver take in what waits here */
@@ -299,7 +291,6 @@ PyDoc_STRVAR(desk_doc,
 "Where a pool takes in what is submitted.  `rouse()` is called when tasks wait here for `take`, by any thread; it sets\n"
 "`roused` when that is sure to be called.  Thread-safe.");
 
-#define FAST(f) (PyCFunction)(void (*)(void))f
 static PyMethodDef desk_methods[] = {
     {"submit", FAST(desk_submit), METH_FASTCALL,
      "submit($self, fn, args, kwargs, /)\n--\n\n"

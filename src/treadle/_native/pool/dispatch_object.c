@@ -871,7 +871,6 @@ static PyGetSetDef state_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-#define FAST(f) (PyCFunction)(void (*)(void))f
 static PyMethodDef state_methods[] = {
     {"_take", FAST(state_take), METH_FASTCALL,
      "_take($self, worker, room, /)\n--\n\nGive the worker so many queued tasks; ([(seq, task)...], any options?)."},

@@ -36,14 +36,6 @@ struct seat_object {
     _Atomic uint32_t waker;  /* the board's record of the thread that has sent the last one */
 };
 
-#ifdef Py_GIL_DISABLED
-#define LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
-#define UNLOCKED() Py_END_CRITICAL_SECTION()
-#else
-#define LOCKED(object) {
-#define UNLOCKED() }
-#endif
-
 static struct seat_object *as_seat(PyObject *op) { return (struct seat_object *)op; }
 
 static PyObject *seat_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
@@ -474,7 +466,7 @@ static PyMethodDef seat_methods[] = {
     {"put", seat_put, METH_O, "put($self, item, /)\n--\n\nSend the thread something.  Never waits."},
     {"get", seat_get, METH_NOARGS, "get($self, /)\n--\n\nWhat it was sent, in order; waits for it.  For its thread."},
     {"drop", seat_drop, METH_NOARGS, "drop($self, /)\n--\n\nHold no task any more."},
-    {"run", (PyCFunction)(void (*)(void))seat_run, METH_FASTCALL, run_doc},
+    {"run", FAST(seat_run), METH_FASTCALL, run_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -40,6 +40,13 @@ int core_timeout(PyObject *value, int64_t *timeout)
     return 0;
 }
 
+int core_wait_args(PyObject *args, PyObject *kwargs, int64_t *timeout)
+{
+    static char *names[] = {"timeout", NULL};
+    PyObject *value = NULL;
+    return PyArg_ParseTupleAndKeywords(args, kwargs, "|O:wait", names, &value) ? core_timeout(value, timeout) : -1;
+}
+
 int core_two_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, const char *first, PyObject *values[2])
 {
     Py_ssize_t i, keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);

@@ -10,14 +10,19 @@ struct core_state *core_state_of(PyObject *self)
     return (struct core_state *)PyModule_GetState(module);
 }
 
+PyObject *core_failed(int error)
+{
+    if (error == ENOMEM)
+        return PyErr_NoMemory();
+    errno = error;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
 PyObject *core_no_record(void)
 {
-    if (errno == ENOMEM)
-        return PyErr_NoMemory();
-    if (errno == EAGAIN)
-        PyErr_SetString(PyExc_RuntimeError, "too many threads wait at once, or waits nest too deep in signal handlers");
-    else
-        PyErr_SetFromErrno(PyExc_OSError);
+    if (errno != EAGAIN)
+        return core_failed(errno);
+    PyErr_SetString(PyExc_RuntimeError, "too many threads wait at once, or waits nest too deep in signal handlers");
     return NULL;
 }
 

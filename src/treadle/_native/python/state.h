@@ -42,10 +42,24 @@ struct core_state {
 extern struct PyModuleDef core_module; /* the top's, in module.c: here only what tells our modules from others */
 struct core_state *core_state_of(PyObject *self); /* of any object of one of our types, or a subclass */
 
+/* In a table of methods, a function with other parameters than (self, argument). */
+#define FAST(f) (PyCFunction)(void (*)(void))f
+
+/* A section in which no other thread is in one of the same object's; the GIL sees to that where there is one. */
+#ifdef Py_GIL_DISABLED
+#define LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define UNLOCKED() Py_END_CRITICAL_SECTION()
+#else
+#define LOCKED(object) {
+#define UNLOCKED() }
+#endif
+
 int core_state_traverse(struct core_state *state, visitproc visit, void *arg);
 int core_state_clear(struct core_state *state);
 extern PyMethodDef core_state_functions[];
 
+/* Raise MemoryError or the OSError of that errno, and return NULL. */
+PyObject *core_failed(int error);
 /* Raise the exception for a failed tl_self(), and return NULL. */
 PyObject *core_no_record(void);
 static inline struct tl_self *core_self(void)

@@ -11,6 +11,7 @@
 #include "python/listeners.h"
 #include "python/open_object.h"
 #include "python/wait.h"
+#include "queues/common.h"
 #include "queues/queues.h"
 #include "board/gauge.h"
 #include "board/park.h"
@@ -301,48 +302,16 @@ static enum wait_result wait_for(struct queue_object *self, struct tl_self *me, 
 
 /* -- put and get -------------------------------------------------------------------------------------------------------- */
 
-static PyObject *raise_state(PyObject *op, size_t offset)
-{
-    PyObject *type = *(PyObject **)((char *)core_state_of(op) + offset);
-    if (type == NULL)
-        PyErr_SetString(PyExc_SystemError, "treadle.queues is not imported");
-    else
-        PyErr_SetNone(type);
-    return NULL;
-}
-#define RAISE(op, name) raise_state(op, offsetof(struct core_state, name))
-
-/* The arguments (block=True, timeout=None) from position `at` on.  *timeout: 0 don't wait, -1 forever.
+/* The arguments ([item], block=True, timeout=None).  *timeout: 0 don't wait, -1 forever.
  * limited: waiting is possible at all, so a time-out means something. */
-static int block_args(bool limited, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, Py_ssize_t at,
+static int block_args(bool limited, const char *first, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                       PyObject **item, int64_t *timeout)
 {
-    static const char *const names[] = {"item", "block", "timeout"};
-    PyObject *values[3] = {NULL, NULL, NULL};
-    Py_ssize_t first = 1 - at, i, k, keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    PyObject *values[3];
     int block = 1;
 
-    if (nargs + first > 3) {
-        PyErr_Format(PyExc_TypeError, "takes at most %zd arguments (%zd given)", 3 - first, nargs);
+    if (queue_args(first, args, nargs, kwnames, values) < 0)
         return -1;
-    }
-    for (i = 0; i < nargs; i++)
-        values[i + first] = args[i];
-    for (k = 0; k < keywords; k++) {
-        PyObject *key = PyTuple_GET_ITEM(kwnames, k);
-        for (i = first; i < 3; i++)
-            if (PyUnicode_CompareWithASCIIString(key, names[i]) == 0)
-                break;
-        if (i == 3 || values[i] != NULL) {
-            PyErr_Format(PyExc_TypeError, "unexpected or repeated argument '%U'", key);
-            return -1;
-        }
-        values[i] = args[nargs + k];
-    }
-    if (at == 1 && values[0] == NULL) {
-        PyErr_SetString(PyExc_TypeError, "missing 1 required argument: 'item'");
-        return -1;
-    }
     *item = values[0];
     if (values[1] != NULL && (block = PyObject_IsTrue(values[1])) < 0)
         return -1;
@@ -399,7 +368,7 @@ static PyObject *put(PyObject *op, PyObject *item, int64_t timeout)
         if (outcome == OPENED)
             return open_call(op, "_open_put", item, left);
         if (outcome == CLOSED)
-            return RAISE(op, shutdown);
+            return QUEUE_RAISE(op, shutdown);
         if (outcome == FAILED)
             return PyErr_NoMemory();
         if (timeout > 0 && timeout != TOO_LONG) {
@@ -409,7 +378,7 @@ static PyObject *put(PyObject *op, PyObject *item, int64_t timeout)
             left = now >= deadline ? 0 : (int64_t)(deadline - now);
         }
         if (left == 0)
-            return RAISE(op, full);
+            return QUEUE_RAISE(op, full);
         switch (wait_for(self, me, PUTTER, left)) {
         case WAIT_ERROR: return NULL;
         case WAIT_TIMEOUT: left = 0; timeout = 0; break;
@@ -441,7 +410,7 @@ static PyObject *get(PyObject *op, int64_t timeout)
         if (outcome == OPENED)
             return open_call(op, "_open_get", NULL, left);
         if (outcome == CLOSED)
-            return RAISE(op, shutdown);
+            return QUEUE_RAISE(op, shutdown);
         if (timeout > 0 && timeout != TOO_LONG) {
             uint64_t now = os_now();
             if (deadline == 0)
@@ -449,7 +418,7 @@ static PyObject *get(PyObject *op, int64_t timeout)
             left = now >= deadline ? 0 : (int64_t)(deadline - now);
         }
         if (left == 0)
-            return RAISE(op, empty);
+            return QUEUE_RAISE(op, empty);
         switch (wait_for(self, me, GETTER, left)) {
         case WAIT_ERROR: return NULL;
         case WAIT_TIMEOUT: left = 0; timeout = 0; break;
@@ -502,7 +471,8 @@ static PyObject *queue_put(PyObject *op, PyObject *const *args, Py_ssize_t nargs
             Py_RETURN_NONE;
         return put(op, args[0], -1);
     }
-    if (block_args(atomic_load(&((struct queue_object *)op)->maxsize) > 0, args, nargs, kwnames, 1, &item, &timeout) < 0)
+    if (block_args(atomic_load(&((struct queue_object *)op)->maxsize) > 0, "item", args, nargs, kwnames, &item,
+                   &timeout) < 0)
         return NULL;
     return put(op, item, timeout);
 }
@@ -515,7 +485,7 @@ static PyObject *queue_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs
         item = get_quickly((struct queue_object *)op);
         return item != NULL ? item : get(op, -1);
     }
-    return block_args(true, args, nargs, kwnames, 0, &item, &timeout) < 0 ? NULL : get(op, timeout);
+    return block_args(true, NULL, args, nargs, kwnames, &item, &timeout) < 0 ? NULL : get(op, timeout);
 }
 
 static PyObject *queue_put_nowait(PyObject *op, PyObject *item)
@@ -939,7 +909,6 @@ static PyObject *queue_sizeof(PyObject *op, PyObject *Py_UNUSED(ignored))
     return PyLong_FromSize_t((size_t)Py_TYPE(op)->tp_basicsize + room * sizeof *self->ring);
 }
 
-#define FAST(f) (PyCFunction)(void (*)(void))f
 static PyMethodDef queue_methods[] = {
     {"put", FAST(queue_put), METH_FASTCALL | METH_KEYWORDS, put_doc},
     {"get", FAST(queue_get), METH_FASTCALL | METH_KEYWORDS, get_doc},

@@ -8,6 +8,7 @@
 #include "python/open_object.h"
 #include "sync/lock_object.h"
 #include "values/parcel.h"
+#include "queues/common.h"
 #include "queues/queues.h"
 #include "system/points.h"
 
@@ -32,25 +33,6 @@ struct shared_object {
     _Atomic uint32_t waits;
     _Atomic uint64_t swept; /* os_now() when this process last looked for dead owners */
 };
-
-static PyObject *raise_errno(int error)
-{
-    if (error == ENOMEM)
-        return PyErr_NoMemory();
-    errno = error;
-    return PyErr_SetFromErrno(PyExc_OSError);
-}
-
-static PyObject *raise_hook(PyObject *op, size_t offset)
-{
-    PyObject *type = *(PyObject **)((char *)core_state_of(op) + offset);
-    if (type == NULL)
-        PyErr_SetString(PyExc_SystemError, "treadle.queues is not imported");
-    else
-        PyErr_SetNone(type);
-    return NULL;
-}
-#define RAISE(op, name) raise_hook(op, offsetof(struct core_state, name))
 
 /* The ring, or NULL with an exception. */
 static struct ring *ring_of(PyObject *op)
@@ -379,7 +361,7 @@ static uint32_t fill_cell(struct shared_object *self, struct tl_self *me, const 
     }
     if (error == 0)
         return cell;
-    raise_errno(error);
+    core_failed(error);
     return UINT32_MAX;
 }
 
@@ -407,14 +389,14 @@ static PyObject *put_parcel(PyObject *op, struct ring *ring, struct tl_self *me,
             Py_RETURN_NONE;
         }
         if (outcome == FAILED)
-            raise_errno(error);
+            core_failed(error);
         else if (outcome == SHUT)
-            RAISE(op, shutdown);
+            QUEUE_RAISE(op, shutdown);
         if (outcome == RAISED || outcome == FAILED || outcome == SHUT)
             break;
         left = left_of(&limit);
         if (outcome == LATE || late || left == 0) {
-            RAISE(op, full);
+            QUEUE_RAISE(op, full);
             break;
         }
         switch (wait_for((struct shared_object *)op, RING_PUTTERS, left)) {
@@ -562,9 +544,9 @@ static enum outcome take(PyObject *op, struct ring *ring, struct tl_self *me, tl
             return DONE;
         }
         if (outcome == FAILED)
-            raise_errno(error);
+            core_failed(error);
         else if (outcome == SHUT)
-            RAISE(op, shutdown);
+            QUEUE_RAISE(op, shutdown);
         if (outcome != BLOCKED)
             return RAISED;
         /* Who looks in vain looks for what the dead have left. */
@@ -575,7 +557,7 @@ static enum outcome take(PyObject *op, struct ring *ring, struct tl_self *me, tl
         }
         left = left_of(&limit);
         if (late || left == 0) {
-            RAISE(op, empty);
+            QUEUE_RAISE(op, empty);
             return RAISED;
         }
         switch (wait_for(self, RING_GETTERS, left)) {
@@ -610,31 +592,10 @@ static PyObject *get(PyObject *op, int64_t timeout)
 static int block_args(const char *first, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **item,
                       int64_t *timeout)
 {
-    const char *const names[] = {first, "block", "timeout"};
-    PyObject *values[3] = {NULL, NULL, NULL};
-    Py_ssize_t from = first == NULL, i, k, keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    PyObject *values[3];
     int block = 1;
-    if (nargs + from > 3) {
-        PyErr_Format(PyExc_TypeError, "takes at most %zd arguments (%zd given)", 3 - from, nargs);
+    if (queue_args(first, args, nargs, kwnames, values) < 0)
         return -1;
-    }
-    for (i = 0; i < nargs; i++)
-        values[i + from] = args[i];
-    for (k = 0; k < keywords; k++) {
-        PyObject *key = PyTuple_GET_ITEM(kwnames, k);
-        for (i = from; i < 3; i++)
-            if (PyUnicode_CompareWithASCIIString(key, names[i]) == 0)
-                break;
-        if (i == 3 || values[i] != NULL) {
-            PyErr_Format(PyExc_TypeError, "unexpected or repeated argument '%U'", key);
-            return -1;
-        }
-        values[i] = args[nargs + k];
-    }
-    if (first != NULL && values[0] == NULL) {
-        PyErr_Format(PyExc_TypeError, "missing 1 required argument: '%s'", first);
-        return -1;
-    }
     *item = values[0];
     if (values[1] != NULL && (block = PyObject_IsTrue(values[1])) < 0)
         return -1;
@@ -989,7 +950,7 @@ static PyObject *shared_setup(PyObject *op, PyObject *args)
         return NULL;
     error = ring_new(&self->ring, maxsize, attempts);
     if (error != 0)
-        return raise_errno(error);
+        return core_failed(error);
     self->made = true;
     Py_RETURN_NONE;
 }
@@ -1013,7 +974,7 @@ static PyObject *shared_attach(PyObject *op, PyObject *args)
         return NULL;
     }
     if (error != 0)
-        return raise_errno(error);
+        return core_failed(error);
     self->made = true;
     Py_RETURN_NONE;
 }
@@ -1099,7 +1060,6 @@ PyDoc_STRVAR(get_doc,
 "Empty if none came in time, or block is false; ShutDown if the queue was shut down and is empty; ValueError after\n"
 "close().  If unpickling raises, that is raised, and the object is gone.  Safe in threads and processes.");
 
-#define FAST(f) (PyCFunction)(void (*)(void))f
 static PyMethodDef shared_methods[] = {
     {"put", FAST(shared_put), METH_FASTCALL | METH_KEYWORDS, put_doc},
     {"get", FAST(shared_get), METH_FASTCALL | METH_KEYWORDS, get_doc},

@@ -207,7 +207,6 @@ PyDoc_STRVAR(wait_doc,
 "wait($self, /, timeout=None)\n--\n\n"
 "Wait until the flag is set, for at most `timeout` seconds (None: forever).  Return whether it was.");
 
-#define FAST(f) (PyCFunction)(void (*)(void))f
 static PyMethodDef event_methods[] = {
     {"wait", FAST(event_wait_method), METH_FASTCALL | METH_KEYWORDS, wait_doc},
     {"set", event_set, METH_NOARGS, "set($self, /)\n--\n\nSet the flag and wake all that wait for it."},

@@ -336,14 +336,14 @@ PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\nTake the lock.");
 PyDoc_STRVAR(exit_doc, "__exit__($self, /, *exc_info)\n--\n\nRelease the lock.");
 
 static PyMethodDef lock_methods[] = {
-    {"acquire", (PyCFunction)(void (*)(void))lock_acquire, METH_FASTCALL | METH_KEYWORDS, acquire_doc},
-    {"acquire_lock", (PyCFunction)(void (*)(void))lock_acquire, METH_FASTCALL | METH_KEYWORDS, acquire_doc},
+    {"acquire", FAST(lock_acquire), METH_FASTCALL | METH_KEYWORDS, acquire_doc},
+    {"acquire_lock", FAST(lock_acquire), METH_FASTCALL | METH_KEYWORDS, acquire_doc},
     {"release", lock_release, METH_NOARGS, release_doc},
     {"release_lock", lock_release, METH_NOARGS, release_doc},
     {"locked", lock_locked, METH_NOARGS, locked_doc},
     {"locked_lock", lock_locked, METH_NOARGS, locked_doc},
     {"__enter__", lock_enter, METH_NOARGS, enter_doc},
-    {"__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, exit_doc},
+    {"__exit__", FAST(lock_exit), METH_FASTCALL, exit_doc},
     {"_at_fork_reinit", lock_reinit, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -351,7 +351,7 @@ static PyMethodDef lock_methods[] = {
 CORE_ORDER_METHODS(lock)
 CORE_ORDER_WATCH(lock)
 
-static PyMemberDef lock_members[] = {
+PyMemberDef core_lock_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(struct lock_object, weak), READONLY, NULL},
     {"name", T_OBJECT, offsetof(struct lock_object, name), READONLY, "The name it was given, or None."},
     {NULL, 0, 0, 0, NULL},
@@ -359,7 +359,7 @@ static PyMemberDef lock_members[] = {
 
 static PyType_Slot lock_slots[] = {
     {Py_tp_doc, (void *)lock_doc},       {Py_tp_new, lock_new},         {Py_tp_dealloc, core_lock_dealloc},
-    {Py_tp_repr, lock_repr},             {Py_tp_methods, lock_methods}, {Py_tp_members, lock_members},
+    {Py_tp_repr, lock_repr},             {Py_tp_methods, lock_methods}, {Py_tp_members, core_lock_members},
     {0, NULL},
 };
 

@@ -47,6 +47,7 @@ enum wait_result core_lock_block(struct core_state *state, struct lock_object *s
                                  bool *hopeless);
 PyObject *core_lock_new(PyTypeObject *type, PyObject *args, PyObject *kwargs, const char *format);
 void core_lock_dealloc(PyObject *op);
+extern PyMemberDef core_lock_members[];
 void core_lock_describe(struct lock_object *self, const char *kind, char *text, size_t size);
 PyObject *core_lock_repr(PyObject *op, bool recursive);
 PyObject *core_lock_acquired(enum wait_result result);

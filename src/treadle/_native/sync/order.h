@@ -43,8 +43,8 @@ int core_order_waits(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
         static const struct { PyCFunction plain, told; } pairs[] = {                                                  \
             {kind##_enter, kind##_enter_told},                                                                        \
             {kind##_release, kind##_release_told},                                                                    \
-            {(PyCFunction)(void (*)(void))kind##_acquire, (PyCFunction)(void (*)(void))kind##_acquire_told},          \
-            {(PyCFunction)(void (*)(void))kind##_exit, (PyCFunction)(void (*)(void))kind##_exit_told},                \
+            {FAST(kind##_acquire), FAST(kind##_acquire_told)},                                                        \
+            {FAST(kind##_exit), FAST(kind##_exit_told)},                                                              \
         };                                                                                                            \
         PyMethodDef *method;                                                                                          \
         size_t i;                                                                                                     \

@@ -186,11 +186,11 @@ PyDoc_STRVAR(release_doc,
 PyDoc_STRVAR(locked_doc, "locked($self, /)\n--\n\nWhether somebody holds the lock.");
 
 static PyMethodDef rlock_methods[] = {
-    {"acquire", (PyCFunction)(void (*)(void))rlock_acquire, METH_FASTCALL | METH_KEYWORDS, acquire_doc},
+    {"acquire", FAST(rlock_acquire), METH_FASTCALL | METH_KEYWORDS, acquire_doc},
     {"release", rlock_release, METH_NOARGS, release_doc},
     {"locked", rlock_locked, METH_NOARGS, locked_doc},
     {"__enter__", rlock_enter, METH_NOARGS, NULL},
-    {"__exit__", (PyCFunction)(void (*)(void))rlock_exit, METH_FASTCALL, NULL},
+    {"__exit__", FAST(rlock_exit), METH_FASTCALL, NULL},
     {"_is_owned", rlock_is_owned, METH_NOARGS, NULL},
     {"_recursion_count", rlock_count, METH_NOARGS, NULL},
     {"_release_save", rlock_save, METH_NOARGS, NULL},
@@ -202,15 +202,9 @@ static PyMethodDef rlock_methods[] = {
 CORE_ORDER_METHODS(rlock)
 CORE_ORDER_WATCH(rlock)
 
-static PyMemberDef rlock_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct lock_object, weak), READONLY, NULL},
-    {"name", T_OBJECT, offsetof(struct lock_object, name), READONLY, "The name it was given, or None."},
-    {NULL, 0, 0, 0, NULL},
-};
-
 static PyType_Slot rlock_slots[] = {
     {Py_tp_doc, (void *)rlock_doc},       {Py_tp_new, rlock_new},         {Py_tp_dealloc, core_lock_dealloc},
-    {Py_tp_repr, rlock_repr},             {Py_tp_methods, rlock_methods}, {Py_tp_members, rlock_members},
+    {Py_tp_repr, rlock_repr},             {Py_tp_methods, rlock_methods}, {Py_tp_members, core_lock_members},
     {0, NULL},
 };
 

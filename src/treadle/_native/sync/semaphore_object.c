@@ -260,7 +260,6 @@ PyDoc_STRVAR(acquire_doc,
 PyDoc_STRVAR(release_doc,
 "release($self, /, n=1)\n--\n\nGive n permits, and wake as many waiters.  ValueError if n < 1.");
 
-#define FAST(f) (PyCFunction)(void (*)(void))f
 static PyMethodDef semaphore_methods[] = {
     {"acquire", FAST(semaphore_acquire), METH_VARARGS | METH_KEYWORDS, acquire_doc},
     {"release", FAST(semaphore_release), METH_FASTCALL | METH_KEYWORDS, release_doc},

@@ -147,11 +147,9 @@ static int wait_once(PyObject *op, int64_t timeout)
 
 static PyObject *condition_wait(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"timeout", NULL};
-    PyObject *value = NULL;
     int64_t timeout;
     int rc;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:wait", names, &value) || core_timeout(value, &timeout) < 0)
+    if (core_wait_args(args, kwargs, &timeout) < 0)
         return NULL;
     rc = wait_once(op, timeout);
     return rc < 0 ? NULL : PyBool_FromLong(rc);
@@ -232,7 +230,6 @@ PyDoc_STRVAR(notify_doc,
 PyDoc_STRVAR(notify_all_doc,
 "notify_all($self, /)\n--\n\nWake all that wait.  AssertionError if the lock isn't held.");
 
-#define FAST(f) (PyCFunction)(void (*)(void))f
 static PyMethodDef methods[] = {
     {"wait", FAST(condition_wait), METH_VARARGS | METH_KEYWORDS, wait_doc},
     {"notify", FAST(condition_notify), METH_VARARGS | METH_KEYWORDS, notify_doc},

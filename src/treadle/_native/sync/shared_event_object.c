@@ -36,13 +36,10 @@ static void describe(struct wait *wait, char *text, size_t size)
 
 static PyObject *event_wait(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"timeout", NULL};
     struct shared_object *self = (struct shared_object *)op;
     struct event_wait w;
-    PyObject *value = NULL;
     int64_t timeout;
-    if (!shared_ready(self) || !PyArg_ParseTupleAndKeywords(args, kwargs, "|O:wait", names, &value) ||
-        core_timeout(value, &timeout) < 0)
+    if (!shared_ready(self) || core_wait_args(args, kwargs, &timeout) < 0)
         return NULL;
     /* SYNC POINT: event (acquire) */
     if (atomic_load_explicit(word_of(self), memory_order_acquire) & SET)
@@ -103,7 +100,7 @@ PyDoc_STRVAR(wait_doc,
 "Wait until the flag is set, for at most `timeout` seconds (None: forever).  Return whether it was.");
 
 static PyMethodDef methods[] = {
-    {"wait", (PyCFunction)(void (*)(void))event_wait, METH_VARARGS | METH_KEYWORDS, wait_doc},
+    {"wait", FAST(event_wait), METH_VARARGS | METH_KEYWORDS, wait_doc},
     {"set", event_set, METH_NOARGS, "set($self, /)\n--\n\nSet the flag and wake all that wait for it."},
     {"clear", event_clear, METH_NOARGS, "clear($self, /)\n--\n\nTake the flag back."},
     {"is_set", event_is_set, METH_NOARGS, "is_set($self, /)\n--\n\nWhether the flag is set."},

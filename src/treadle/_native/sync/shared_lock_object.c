@@ -343,34 +343,22 @@ PyDoc_STRVAR(rrelease_doc,
 "release($self, /)\n--\n\nUndo one acquire().  AssertionError if the calling thread doesn't hold the lock.");
 PyDoc_STRVAR(locked_doc, "locked($self, /)\n--\n\nWhether somebody holds the lock.");
 
-#define FAST(f) (PyCFunction)(void (*)(void))f
-static PyMethodDef lock_methods[] = {
-    {"acquire", FAST(lock_acquire), METH_FASTCALL | METH_KEYWORDS, acquire_doc},
-    {"release", lock_release, METH_NOARGS, release_doc},
-    {"locked", lock_locked, METH_NOARGS, locked_doc},
-    {"__enter__", lock_enter, METH_NOARGS, NULL},
-    {"__exit__", FAST(lock_exit), METH_FASTCALL, NULL},
-    {"_is_mine", lock_is_mine, METH_NOARGS, NULL},
-    {"_count", lock_count, METH_NOARGS, NULL},
-    {"_get_value", lock_value, METH_NOARGS, NULL},
-    {"_is_zero", lock_locked, METH_NOARGS, NULL},
-    {"_waiters", lock_waiters, METH_NOARGS, NULL},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMethodDef rlock_methods[] = {
-    {"acquire", FAST(rlock_acquire), METH_FASTCALL | METH_KEYWORDS, acquire_doc},
-    {"release", rlock_release, METH_NOARGS, rrelease_doc},
-    {"locked", lock_locked, METH_NOARGS, locked_doc},
-    {"__enter__", rlock_enter, METH_NOARGS, NULL},
-    {"__exit__", FAST(rlock_exit), METH_FASTCALL, NULL},
-    {"_is_mine", lock_is_mine, METH_NOARGS, NULL},
-    {"_count", lock_count, METH_NOARGS, NULL},
-    {"_get_value", lock_value, METH_NOARGS, NULL},
-    {"_is_zero", lock_locked, METH_NOARGS, NULL},
-    {"_waiters", lock_waiters, METH_NOARGS, NULL},
-    {NULL, NULL, 0, NULL},
-};
+#define METHODS(kind, release_doc)                                                                     \
+    {                                                                                                  \
+        {"acquire", FAST(kind##_acquire), METH_FASTCALL | METH_KEYWORDS, acquire_doc},                 \
+        {"release", kind##_release, METH_NOARGS, release_doc},                                         \
+        {"locked", lock_locked, METH_NOARGS, locked_doc},                                              \
+        {"__enter__", kind##_enter, METH_NOARGS, NULL},                                                \
+        {"__exit__", FAST(kind##_exit), METH_FASTCALL, NULL},                                          \
+        {"_is_mine", lock_is_mine, METH_NOARGS, NULL},                                                 \
+        {"_count", lock_count, METH_NOARGS, NULL},                                                     \
+        {"_get_value", lock_value, METH_NOARGS, NULL},                                                 \
+        {"_is_zero", lock_locked, METH_NOARGS, NULL},                                                  \
+        {"_waiters", lock_waiters, METH_NOARGS, NULL},                                                 \
+        {NULL, NULL, 0, NULL},                                                                         \
+    }
+static PyMethodDef lock_methods[] = METHODS(lock, release_doc);
+static PyMethodDef rlock_methods[] = METHODS(rlock, rrelease_doc);
 
 /* What the standard library's own classes look at, those that are built of such locks. */
 static PyObject *lock_itself(PyObject *op, void *Py_UNUSED(closure))

@@ -161,7 +161,6 @@ PyDoc_STRVAR(acquire_doc,
 PyDoc_STRVAR(release_doc,
 "release($self, /)\n--\n\nGive a permit, and wake a waiter.  ValueError if that exceeds the bound.");
 
-#define FAST(f) (PyCFunction)(void (*)(void))f
 static PyMethodDef methods[] = {
     {"acquire", FAST(semaphore_acquire), METH_FASTCALL | METH_KEYWORDS, acquire_doc},
     {"release", semaphore_release, METH_NOARGS, release_doc},

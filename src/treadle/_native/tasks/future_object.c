@@ -11,14 +11,6 @@
 #include "tasks/tasks.h"
 #include "board/park.h"
 
-#ifdef Py_GIL_DISABLED
-#define LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
-#define UNLOCKED() Py_END_CRITICAL_SECTION()
-#else
-#define LOCKED(object) {
-#define UNLOCKED() }
-#endif
-
 static const char *const state_names[] = {"PENDING", "RUNNING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED"};
 #define STATES 5
 
@@ -440,7 +432,7 @@ PyDoc_STRVAR(result_doc,
 "Raises what the call raised, `CancelledError` if it was cancelled, `TimeoutError` if it is not done in time.");
 
 static PyMethodDef future_methods[] = {
-    {"result", (PyCFunction)(void (*)(void))future_result, METH_FASTCALL | METH_KEYWORDS, result_doc},
+    {"result", FAST(future_result), METH_FASTCALL | METH_KEYWORDS, result_doc},
     {"_succeed", future_succeed, METH_O,
      "_succeed($self, value, /)\n--\n\nFinish it with a value if nobody can be waiting; else False."},
     {"_fail", future_fail, METH_O,
@@ -465,7 +457,7 @@ static PyType_Spec future_spec = {
 };
 
 static PyMethodDef functions[] = {
-    {"future_made", (PyCFunction)(void (*)(void))future_made, METH_FASTCALL,
+    {"future_made", FAST(future_made), METH_FASTCALL,
      "future_made(cls, driver, call, options, /)\n--\n\nA pending future of that class, attached to its new task."},
     {NULL, NULL, 0, NULL},
 };

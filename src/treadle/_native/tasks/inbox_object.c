@@ -1068,7 +1068,6 @@ PyDoc_STRVAR(feed_doc,
 "Returns (tasks, slots, items, bytes, end, rest): `end` is 0 if that was all, 1 if the source has no more, 2 if the time\n"
 "`until` (monotonic nanoseconds) has passed, 3 if `rest` is the next tuple and needs pickle, 4 if the source raised `rest`.");
 
-#define FAST(f) (PyCFunction)(void (*)(void))f
 static PyMethodDef functions[] = {
     {"feed", FAST(feed), METH_FASTCALL, feed_doc},
     {NULL, NULL, 0, NULL},

@@ -249,7 +249,6 @@ static PyGetSetDef task_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-#define FAST(f) (PyCFunction)(void (*)(void))f
 static PyMethodDef task_methods[] = {
     {"split", run_split, METH_O,
      "split($self, count, /)\n--\n\nA run keeps so many items; the others as a new run, for the same sink."},

@@ -7,7 +7,6 @@
 #include "transport/latch.h"
 #include "transport/transport.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <string.h>
 
@@ -169,10 +168,7 @@ static PyObject *lane_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     error = lane_new(&self->lane, &self->fd);
     if (error != 0) {
         Py_DECREF(self);
-        if (error == ENOMEM)
-            return PyErr_NoMemory();
-        errno = error;
-        return PyErr_SetFromErrno(PyExc_OSError);
+        return core_failed(error);
     }
     return (PyObject *)self;
 }
@@ -754,8 +750,7 @@ bool lane_watch(PyObject *op, struct lane_claim *claim, int64_t ns)
                 now = has_come(self, claim) || atomic_load(&self->claimant) != claim->number;
             }
         } while (!now && os_now() < until);
-        budget = now ? budget * 2 : budget / 2;
-        atomic_store(&self->spin, budget < SPIN_LEAST ? SPIN_LEAST : budget > SPIN_NS ? SPIN_NS : budget);
+        atomic_store(&self->spin, lane_spin_next(budget, now));
         if (now)
             return atomic_load(&self->claimant) == claim->number;
     }

@@ -124,8 +124,7 @@ static bool spin(struct port_object *self)
             now = lane_has(&self->lane.read);
         }
     } while (!now && os_now() < until);
-    budget = now ? budget * 2 : budget / 2;
-    self->spin = budget < SPIN_LEAST ? SPIN_LEAST : budget > SPIN_NS ? SPIN_NS : budget;
+    self->spin = lane_spin_next(budget, now);
     return now;
 }
 

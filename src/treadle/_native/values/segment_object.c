@@ -20,14 +20,6 @@ struct segment_object {
     struct mapping *_Atomic mapping; /* the newest; a list that only grows */
 };
 
-static PyObject *failed(int error)
-{
-    if (error == ENOMEM)
-        return PyErr_NoMemory();
-    errno = error;
-    return PyErr_SetFromErrno(PyExc_OSError);
-}
-
 static PyObject *object_for(PyTypeObject *type, struct tl_segment *segment)
 {
     struct segment_object *self = (struct segment_object *)type->tp_alloc(type, 0);
@@ -52,7 +44,7 @@ static PyObject *segment_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     if (core_self() == NULL) /* the board has to list this process: others look there for it */
         return NULL;
     segment = tl_segment_new((uint64_t)size);
-    return segment == NULL ? failed(errno) : object_for(type, segment);
+    return segment == NULL ? core_failed(errno) : object_for(type, segment);
 }
 
 /* The newest mapping, which has all of the data; NULL with an exception. */
@@ -72,7 +64,7 @@ static struct mapping *newest(struct segment_object *self)
         if (fresh->memory == NULL) {
             int error = errno;
             PyMem_Free(fresh);
-            failed(error);
+            core_failed(error);
             return NULL;
         }
         fresh->size = size;
@@ -120,7 +112,7 @@ static PyObject *segment_grow(PyObject *op, PyObject *arg)
         return NULL;
     error = size < 0 ? 0 : tl_segment_grow(((struct segment_object *)op)->segment, (uint64_t)size);
     if (error != 0)
-        return failed(error);
+        return core_failed(error);
     Py_RETURN_NONE;
 }
 
@@ -180,7 +172,7 @@ static PyObject *segment_open(PyObject *module, PyObject *args)
     if (segment != NULL)
         return object_for(state->segment_type, segment);
     if (errno != ENOENT)
-        return failed(errno);
+        return core_failed(errno);
     PyErr_SetString(PyExc_FileNotFoundError, "this segment is gone: every process that had it has ended");
     return NULL;
 }

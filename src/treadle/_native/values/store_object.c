@@ -20,14 +20,6 @@ struct parcel_object {
     bool may_take; /* it may be taken by who loads it */
 };
 
-static PyObject *failed(int error)
-{
-    if (error == ENOMEM)
-        return PyErr_NoMemory();
-    errno = error;
-    return PyErr_SetFromErrno(PyExc_OSError);
-}
-
 static struct ring *ring_of(PyObject *store) { return &((struct store_object *)store)->ring; }
 
 /* -- Parcel ------------------------------------------------------------------------------------------------------------ */
@@ -148,7 +140,7 @@ static PyObject *store_make(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (error == 0)
         return (PyObject *)self;
     Py_DECREF(self);
-    return failed(error);
+    return core_failed(error);
 }
 
 static void store_dealloc(PyObject *op)
@@ -170,7 +162,7 @@ static PyObject *put_aside(struct core_state *state, PyObject *op, const struct 
     PyObject *made;
     int error = cell_claim(&self->ring, me, parcel->size, &place.cell);
     if (error != 0)
-        return failed(error);
+        return core_failed(error);
     place.word = me | CELL_FILLING;
     place.stamp = atomic_fetch_add(&self->stamp, 1) ^ (uint32_t)me;
     atomic_store(&cell_at(&self->ring, place.cell)->attempt, place.stamp);
@@ -178,7 +170,7 @@ static PyObject *put_aside(struct core_state *state, PyObject *op, const struct 
     TL_POINT("store.written");
     if (error != 0) {
         cell_fail(&self->ring, place.cell);
-        return failed(error);
+        return core_failed(error);
     }
     made = store_parcel(state, op, &place, false);
     if (made == NULL)
