@@ -12,7 +12,15 @@ import pytest
 from point_build import NATIVE, points
 
 HERE = Path(__file__).parent
-SOURCES = ("memory/ring.c", "memory/cells.c", "memory/segment.c", "values/loan.c", "queues/ring_object.c")
+SOURCES = (
+    "memory/ring.c",
+    "memory/cells.c",
+    "memory/segment.c",
+    "values/loan.c",
+    "queues/ring_object.c",
+    "queues/ring_sides.c",
+    "queues/receipts.c",
+)
 
 pytestmark = [
     pytest.mark.once,

@@ -12,7 +12,7 @@
 
 static PyMethodDef *const functions[] = {
     core_board_functions, core_trace_functions, core_process_functions, core_order_functions, core_payload_functions,
-    core_queue_functions,
+    core_queue_functions, core_feed_functions,
 };
 
 /* Each adds types of its own. 0, or -1 with an exception.  A base comes before what is made of it. */
@@ -20,9 +20,10 @@ static int (*const types[])(PyObject *module, struct core_state *state) = {
     core_add_lock, core_add_rlock, core_add_condition, core_add_semaphore, core_add_event, core_add_shared,
     core_add_segment, core_add_loan, core_add_store, core_add_pack,
     core_add_queue, core_add_shared_queue,
-    core_add_task, core_add_run, core_add_future, core_add_inbox, core_add_singles, core_add_reader,
+    core_add_task, core_add_run, core_add_future, core_add_slot, core_add_inbox, core_add_singles,
+    core_add_reader,
     core_add_lane, core_add_port,
-    core_add_dispatch, core_add_seat, core_add_known, core_add_desk,
+    core_add_worker, core_add_dispatch, core_add_seat, core_add_known, core_add_desk,
     core_add_rendering,
 };
 

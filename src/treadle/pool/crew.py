@@ -22,7 +22,7 @@ STARTING, READY, STOPPING, KILLED, GONE = "starting", "ready", "stopping", "kill
 
 
 class Worker(_core.WorkerCore):
-    """What the brain knows of one worker.  The hot fields are in C, see `_native/pool/dispatch.h`."""
+    """What the brain knows of one worker.  The hot fields are in C, see `_native/pool/worker.h`."""
 
     __slots__ = ("counted", "doomed", "doom", "watch", "left", "unwanted", "stoppable", "seen", "rests")
 

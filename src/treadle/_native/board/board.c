@@ -4,7 +4,6 @@
 #include "board/self.h"
 
 #include <errno.h>
-#include <string.h>
 
 struct tl_board tl_board = {NULL, NULL, NULL, NULL, 0, -1};
 static _Atomic uint64_t unwatched;

@@ -1,7 +1,6 @@
 /* Gauges; see gauge.h. */
 #include "board/gauge.h"
 
-#include <string.h>
 
 _Static_assert(sizeof(struct tl_gauge) == 256, "gauges tile pages");
 _Static_assert(TL_GAUGES * sizeof(struct tl_gauge) == TL_GAUGE_SIZE, "the board has room for them");

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <string.h>
 
 #define PATIENCE 10000000000u /* ns that a child which is being forked may take until it says that it lives */
 #define WRAP 64u              /* freed slots that are worth a search from the start */

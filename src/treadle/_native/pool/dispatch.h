@@ -6,17 +6,9 @@
 #define TREADLE_DISPATCH_H
 
 #include "tasks/task.h"
+#include "pool/worker.h"
 
 /* Objects that are NULL were not set yet. */
-struct worker_object {
-    PyObject_HEAD
-    PyObject *id, *state, *assigned, *draining;
-    PyObject *lane;     /* the driver's: the lane or inbox where a task may be put into without its engine; None or NULL: nowhere */
-    long long last;     /* the highest sequence number that it was given */
-    Py_ssize_t waiting; /* for how many others it waits */
-    char retired;
-};
-
 struct state_object {
     PyObject_HEAD
     PyObject *queue, *waiting, *workers, *open; /* the open ones want more tasks; see pool/state.py */

@@ -9,80 +9,6 @@
 
 #include <string.h>
 
-#define SLOT(type, name, kind, field, flags) {name, kind, offsetof(struct type, field), flags, NULL}
-
-static struct core_state *module_of(PyObject *op) { return core_state_of(op); }
-
-/* -- Worker -------------------------------------------------------------------------------------------------------------- */
-
-static int worker_traverse(PyObject *op, visitproc visit, void *arg)
-{
-    struct worker_object *self = (struct worker_object *)op;
-    Py_VISIT(Py_TYPE(op));
-    Py_VISIT(self->id);
-    Py_VISIT(self->state);
-    Py_VISIT(self->assigned);
-    Py_VISIT(self->draining);
-    Py_VISIT(self->lane);
-    return 0;
-}
-
-static int worker_clear(PyObject *op)
-{
-    struct worker_object *self = (struct worker_object *)op;
-    Py_CLEAR(self->id);
-    Py_CLEAR(self->state);
-    Py_CLEAR(self->assigned);
-    Py_CLEAR(self->draining);
-    Py_CLEAR(self->lane);
-    return 0;
-}
-
-static void worker_dealloc(PyObject *op)
-{
-    PyTypeObject *type = Py_TYPE(op);
-    PyObject_GC_UnTrack(op);
-    worker_clear(op);
-    type->tp_free(op);
-    Py_DECREF(type);
-}
-
-static PyMemberDef worker_members[] = {
-    SLOT(worker_object, "id", T_OBJECT_EX, id, 0),
-    SLOT(worker_object, "state", T_OBJECT_EX, state, 0),
-    SLOT(worker_object, "assigned", T_OBJECT_EX, assigned, 0),
-    SLOT(worker_object, "draining", T_OBJECT_EX, draining, 0),
-    SLOT(worker_object, "lane", T_OBJECT, lane, 0),
-    SLOT(worker_object, "last", T_LONGLONG, last, 0),
-    SLOT(worker_object, "waiting", T_PYSSIZET, waiting, 0),
-    SLOT(worker_object, "retired", T_BOOL, retired, 0),
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyType_Slot worker_slots[] = {
-    {Py_tp_doc, (void *)"The hot fields of the brain's Worker; see pool/state.py."},
-    {Py_tp_traverse, worker_traverse}, {Py_tp_clear, worker_clear}, {Py_tp_dealloc, worker_dealloc},
-    {Py_tp_members, worker_members},   {Py_tp_new, PyType_GenericNew}, {0, NULL},
-};
-
-static PyType_Spec worker_spec = {
-    .name = "treadle._native._core.WorkerCore",
-    .basicsize = sizeof(struct worker_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = worker_slots,
-};
-
-static struct worker_object *as_worker(struct core_state *core, PyObject *op)
-{
-    struct worker_object *worker = (struct worker_object *)op;
-    if (!PyObject_TypeCheck(op, core->worker_type) || worker->id == NULL || worker->assigned == NULL ||
-        !PyDict_CheckExact(worker->assigned)) {
-        PyErr_SetString(PyExc_TypeError, "a Worker is needed here");
-        return NULL;
-    }
-    return worker;
-}
-
 /* -- State --------------------------------------------------------------------------------------------------------------- */
 
 static int state_traverse(PyObject *op, visitproc visit, void *arg)
@@ -245,7 +171,7 @@ static void put_back(struct core_state *core, struct state_object *self, struct 
 static PyObject *state_take(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
     struct state_object *self = (struct state_object *)op;
-    struct core_state *core = module_of(op);
+    struct core_state *core = core_state_of(op);
     struct worker_object *worker;
     PyObject *batch, *result;
     Py_ssize_t room;
@@ -388,7 +314,7 @@ static int finish_run(struct core_state *core, struct state_object *self, struct
 static PyObject *state_finish(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
     struct state_object *self = (struct state_object *)op;
-    struct core_state *core = module_of(op);
+    struct core_state *core = core_state_of(op);
     struct worker_object *worker;
     PyObject *results, *odd = NULL;
     long long nanoseconds = 0;
@@ -477,7 +403,7 @@ failed:
 static PyObject *state_enqueue(PyObject *op, PyObject *tasks)
 {
     struct state_object *self = (struct state_object *)op;
-    struct core_state *core = module_of(op);
+    struct core_state *core = core_state_of(op);
     PyObject *done;
     Py_ssize_t i;
     bool odd = false;
@@ -713,7 +639,7 @@ bool dispatch_end(struct core_state *core, struct state_object *self, struct tas
 static PyObject *state_place(PyObject *op, PyObject *task)
 {
     struct state_object *self = (struct state_object *)op;
-    struct core_state *core = module_of(op);
+    struct core_state *core = core_state_of(op);
     struct worker_object *worker;
     if (!core_is_task(core, task)) {
         PyErr_SetString(PyExc_TypeError, "_place(task)");
@@ -730,7 +656,7 @@ static PyObject *state_place(PyObject *op, PyObject *task)
 /* For tests: _return(task, nanoseconds) -> was all that the rules would do to end it? */
 static PyObject *state_return(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
-    struct core_state *core = module_of(op);
+    struct core_state *core = core_state_of(op);
     long long nanoseconds;
     bool done;
     if (nargs != 2 || !core_is_task(core, args[0])) {
@@ -747,7 +673,7 @@ static PyObject *state_return(PyObject *op, PyObject *const *args, Py_ssize_t na
 /* _exchange(worker, seq) -> (next seq, next task) or None */
 static PyObject *state_exchange(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
-    struct core_state *core = module_of(op);
+    struct core_state *core = core_state_of(op);
     struct worker_object *worker = nargs == 2 ? as_worker(core, args[0]) : NULL;
     PyObject *next;
     long long seq, next_seq;
@@ -800,7 +726,7 @@ bool dispatch_offer(struct core_state *core, struct state_object *self, struct t
 /* offer(lock, task) -> did it join the queue?  If not, nothing has happened. */
 static PyObject *state_offer(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
-    struct core_state *core = module_of(op);
+    struct core_state *core = core_state_of(op);
     struct lock_object *lock;
     bool taken;
     if (nargs != 2 || !core_is_task(core, args[1])) {
@@ -818,22 +744,22 @@ static PyObject *state_offer(PyObject *op, PyObject *const *args, Py_ssize_t nar
 }
 
 static PyMemberDef state_members[] = {
-    SLOT(state_object, "queue", T_OBJECT_EX, queue, 0),
-    SLOT(state_object, "waiting", T_OBJECT_EX, waiting, 0),
-    SLOT(state_object, "queued", T_PYSSIZET, queued, 0),
-    SLOT(state_object, "_next_seq", T_LONGLONG, next_seq, 0),
-    SLOT(state_object, "done", T_LONGLONG, done, 0),
-    SLOT(state_object, "_express", T_BOOL, express, 0),
-    SLOT(state_object, "failed", T_LONGLONG, failed, 0),
-    SLOT(state_object, "cancelled", T_LONGLONG, cancelled, 0),
-    SLOT(state_object, "restarts", T_LONGLONG, restarts, 0),
-    SLOT(state_object, "_alive", T_PYSSIZET, alive, 0),
-    SLOT(state_object, "workers", T_OBJECT_EX, workers, 0),
-    SLOT(state_object, "_open", T_OBJECT_EX, open, 0),
-    SLOT(state_object, "_low", T_PYSSIZET, low, 0),
-    SLOT(state_object, "_direct", T_BOOL, direct, 0),
-    SLOT(state_object, "_unlearned_time", T_LONGLONG, unlearned_time, 0),
-    SLOT(state_object, "_unlearned_count", T_PYSSIZET, unlearned_count, 0),
+    MEMBER(state_object, "queue", T_OBJECT_EX, queue, 0),
+    MEMBER(state_object, "waiting", T_OBJECT_EX, waiting, 0),
+    MEMBER(state_object, "queued", T_PYSSIZET, queued, 0),
+    MEMBER(state_object, "_next_seq", T_LONGLONG, next_seq, 0),
+    MEMBER(state_object, "done", T_LONGLONG, done, 0),
+    MEMBER(state_object, "_express", T_BOOL, express, 0),
+    MEMBER(state_object, "failed", T_LONGLONG, failed, 0),
+    MEMBER(state_object, "cancelled", T_LONGLONG, cancelled, 0),
+    MEMBER(state_object, "restarts", T_LONGLONG, restarts, 0),
+    MEMBER(state_object, "_alive", T_PYSSIZET, alive, 0),
+    MEMBER(state_object, "workers", T_OBJECT_EX, workers, 0),
+    MEMBER(state_object, "_open", T_OBJECT_EX, open, 0),
+    MEMBER(state_object, "_low", T_PYSSIZET, low, 0),
+    MEMBER(state_object, "_direct", T_BOOL, direct, 0),
+    MEMBER(state_object, "_unlearned_time", T_LONGLONG, unlearned_time, 0),
+    MEMBER(state_object, "_unlearned_count", T_PYSSIZET, unlearned_count, 0),
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -929,9 +855,6 @@ int core_add_dispatch(PyObject *module, struct core_state *core)
     core->text_locked = PyUnicode_InternFromString("locked");
     if (core->text_locked == NULL || core->text_popleft == NULL || core->text_append == NULL ||
         core->text_appendleft == NULL || core->text_extend == NULL)
-        return -1;
-    core->worker_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &worker_spec, NULL);
-    if (core->worker_type == NULL || PyModule_AddType(module, core->worker_type) < 0)
         return -1;
     core->brain_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &state_spec, NULL);
     return core->brain_type == NULL ? -1 : PyModule_AddType(module, core->brain_type);

@@ -4,6 +4,7 @@
 
 #include "python/state.h"
 
+int core_add_worker(PyObject *module, struct core_state *state);
 int core_add_dispatch(PyObject *module, struct core_state *state);
 int core_add_seat(PyObject *module, struct core_state *state);
 int core_add_known(PyObject *module, struct core_state *state);

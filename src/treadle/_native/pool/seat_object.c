@@ -11,7 +11,6 @@
 #include "pool/pool.h"
 #include "board/guard.h"
 
-#include <string.h>
 
 #define SLICE 5000000u /* nanoseconds after which other threads get the interpreter; Python's own switch interval */
 

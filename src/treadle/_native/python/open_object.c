@@ -3,7 +3,6 @@
 #include "python/text.h"
 
 #include <stdio.h>
-#include <string.h>
 
 PyObject *open_alloc(PyTypeObject *type)
 {

@@ -45,6 +45,9 @@ struct core_state *core_state_of(PyObject *self); /* of any object of one of our
 /* In a table of methods, a function with other parameters than (self, argument). */
 #define FAST(f) (PyCFunction)(void (*)(void))f
 
+/* In a table of members, one that Python sees under that name. */
+#define MEMBER(type, name, kind, field, flags) {name, kind, offsetof(struct type, field), flags, NULL}
+
 /* A section in which no other thread is in one of the same object's; the GIL sees to that where there is one. */
 #ifdef Py_GIL_DISABLED
 #define LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)

@@ -7,68 +7,22 @@
  * hook (_init, _put, _get, _qsize), it is opened: the items move to Python objects, and every operation goes to the
  * Python methods _open_put, _open_get, ... of the class.
  */
+#include "queues/queue_object.h"
 #include "python/arguments.h"
-#include "python/listeners.h"
-#include "python/open_object.h"
-#include "python/wait.h"
 #include "queues/common.h"
 #include "queues/queues.h"
 #include "board/gauge.h"
-#include "board/park.h"
 
-#include <string.h>
 
-struct queue_object {
-    OPEN_OBJECT_HEAD
-    struct tl_guard guard;
-    /* Under the guard: */
-    PyObject **ring;     /* room slots, of which count from head on hold a reference */
-    size_t room, head, count; /* room is a power of two or 0 */
-    uint64_t puts; /* ever; also of an open queue */
-    int64_t unfinished;
-    uint32_t getters, putters, joiners; /* waits that have registered */
-    bool getters_told, putters_told;    /* all of them were claimed, and none has registered since */
-    bool lifo, closed;
-    /* Invariant: 0 if the queue is closed or open, else the room, or maxsize if that is less: put_quickly may put while
-     * there are fewer. */
-    size_t quick;
-    bool plain; /* the class has no put() or get() of its own, which put_nowait() and get_nowait() would have to call */
-    _Atomic bool open;   /* the Python methods serve; never taken back */
-    _Atomic int64_t maxsize;
-    struct listeners listeners;
-};
-
-#define TOO_LONG (INT64_MAX - 1) /* a time-out that no clock can hold: an error only for who has to wait */
 #define KEPT_ROOM 8192u /* slots that an empty queue keeps, 64 KiB: it is likely to be filled again */
 
 enum outcome { DONE, BLOCKED, CLOSED, OPENED, FAILED };
-enum side { GETTER, PUTTER, JOINER };
-
-static uint64_t side_id(struct queue_object *self, enum side side)
-{
-    return side == GETTER   ? (uint64_t)(uintptr_t)&self->getters
-           : side == PUTTER ? (uint64_t)(uintptr_t)&self->putters
-                            : (uint64_t)(uintptr_t)&self->joiners;
-}
-
-static void enter(struct queue_object *self)
-{
-    tl_guard_enter(&self->guard, TL_RANK_QUEUE);
-}
-
-static void leave(struct queue_object *self, struct tl_self *me)
-{
-    tl_guard_leave(&self->guard);
-    if (me->owed_count > 0)
-        tl_pay(me);
-}
-
 /* -- figures for who watches ------------------------------------------------------------------------------------------ */
 
 /* depth: of an open queue; negative: see for yourself. */
 static void show(struct queue_object *self, int64_t depth)
 {
-    uint64_t watch = tl_watching(os_now()), id = side_id(self, GETTER);
+    uint64_t watch = tl_watching(os_now()), id = queue_side_id(self, GETTER);
     const uint32_t flags = TL_PRIVATE | (uint32_t)TL_QUEUE_GET << TL_KIND_SHIFT;
     struct tl_gauge *gauge = watch == 0 ? NULL : tl_gauge_find(watch, id, flags);
     char text[TL_GAUGE_NAME];
@@ -83,7 +37,7 @@ static void show(struct queue_object *self, int64_t depth)
             return;
         new = true;
     }
-    enter(self);
+    queue_enter(self);
     if (depth < 0)
         depth = (int64_t)self->count;
     atomic_store_explicit(&gauge->puts, self->puts, memory_order_relaxed);
@@ -107,36 +61,11 @@ static inline void changed(struct queue_object *self)
 
 /* -- under the guard -------------------------------------------------------------------------------------------------- */
 
-static void tell_getter(struct queue_object *self, struct tl_self *me, int64_t n)
-{
-    if (self->getters > 0 && !self->getters_told)
-        self->getters_told = tl_notify(side_id(self, GETTER), TL_PRIVATE, n, me).left == 0;
-}
-
-static void tell_putter(struct queue_object *self, struct tl_self *me, int64_t n)
-{
-    if (self->putters > 0 && !self->putters_told)
-        self->putters_told = tl_notify(side_id(self, PUTTER), TL_PRIVATE, n, me).left == 0;
-}
-
 static void tell_everybody(struct queue_object *self, struct tl_self *me)
 {
-    tl_notify(side_id(self, GETTER), TL_PRIVATE, -1, me);
-    tl_notify(side_id(self, PUTTER), TL_PRIVATE, -1, me);
-    tl_notify(side_id(self, JOINER), TL_PRIVATE, -1, me);
-}
-
-static bool full(struct queue_object *self)
-{
-    int64_t most = atomic_load_explicit(&self->maxsize, memory_order_relaxed);
-    return most > 0 && self->count >= (size_t)most;
-}
-
-static bool ready(struct queue_object *self, enum side side)
-{
-    if (self->open || (side != JOINER && self->closed))
-        return true;
-    return side == GETTER ? self->count > 0 : side == PUTTER ? !full(self) : self->unfinished <= 0;
+    tl_notify(queue_side_id(self, GETTER), TL_PRIVATE, -1, me);
+    tl_notify(queue_side_id(self, PUTTER), TL_PRIVATE, -1, me);
+    tl_notify(queue_side_id(self, JOINER), TL_PRIVATE, -1, me);
 }
 
 /* After each change of what `quick` follows from. */
@@ -181,7 +110,7 @@ static enum outcome push(struct queue_object *self, PyObject *item)
         return OPENED;
     if (self->closed)
         return CLOSED;
-    if (full(self))
+    if (queue_is_full(self))
         return BLOCKED;
     if (self->count == self->room && !widen(self))
         return FAILED;
@@ -207,97 +136,6 @@ static enum outcome pop(struct queue_object *self, PyObject **item)
     }
     narrow(self);
     return DONE;
-}
-
-/* -- waiting ----------------------------------------------------------------------------------------------------------- */
-
-struct queue_wait {
-    struct wait wait;
-    struct queue_object *queue;
-    enum side side;
-    bool registered;
-};
-
-static uint32_t *count_of(struct queue_wait *w)
-{
-    return w->side == GETTER ? &w->queue->getters : w->side == PUTTER ? &w->queue->putters : &w->queue->joiners;
-}
-
-static void unregister(struct queue_wait *w)
-{
-    if (w->registered)
-        --*count_of(w);
-    w->registered = false;
-}
-
-static bool queue_look(struct wait *wait, struct tl_self *me, bool entitled, bool inspect)
-{
-    struct queue_wait *w = (struct queue_wait *)wait;
-    struct queue_object *self = w->queue;
-    bool now;
-    (void)entitled;
-    (void)inspect;
-    enter(self);
-    now = ready(self, w->side);
-    if (!now && !w->registered) {
-        w->registered = true;
-        ++*count_of(w);
-    }
-    if (!now && w->side == GETTER)
-        self->getters_told = false;
-    else if (!now && w->side == PUTTER)
-        self->putters_told = false;
-    leave(self, me);
-    return now;
-}
-
-static void queue_leave(struct wait *wait, struct tl_self *me, bool claimed)
-{
-    struct queue_wait *w = (struct queue_wait *)wait;
-    struct queue_object *self = w->queue;
-    enter(self);
-    unregister(w);
-    if (claimed && w->side == GETTER && ready(self, GETTER))
-        tell_getter(self, me, 1);
-    if (claimed && w->side == PUTTER && ready(self, PUTTER))
-        tell_putter(self, me, 1);
-    leave(self, me);
-}
-
-static void queue_text(struct wait *wait, char *text, size_t size)
-{
-    static const char *const what[] = {"an item of a Queue", "room in a Queue", "join() of a Queue"};
-    struct queue_wait *w = (struct queue_wait *)wait;
-    open_describe((PyObject *)w->queue, what[w->side], text, size);
-}
-
-static const uint32_t kinds[] = {TL_QUEUE_GET, TL_QUEUE_PUT, TL_QUEUE_JOIN};
-
-/* Wait until that side may be able to go on. */
-static enum wait_result wait_for(struct queue_object *self, struct tl_self *me, enum side side, int64_t timeout)
-{
-    struct queue_wait w;
-    enum wait_result result;
-    if (timeout == TOO_LONG) {
-        PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
-        return WAIT_ERROR;
-    }
-    memset(&w, 0, sizeof w);
-    w.queue = self;
-    w.side = side;
-    w.wait.object = side_id(self, side);
-    w.wait.flags = TL_PRIVATE | kinds[side] << TL_KIND_SHIFT;
-    w.wait.claim_is_success = true;
-    w.wait.look = queue_look;
-    w.wait.leave = queue_leave;
-    w.wait.describe = queue_text;
-    result = core_wait(core_state_of((PyObject *)self), &w.wait, timeout);
-    if (w.registered) {
-        enter(self);
-        unregister(&w);
-        leave(self, me);
-    }
-    return result;
 }
 
 /* -- put and get -------------------------------------------------------------------------------------------------------- */
@@ -355,11 +193,11 @@ static PyObject *put(PyObject *op, PyObject *item, int64_t timeout)
     for (;;) {
         enum outcome outcome;
         Py_INCREF(item);
-        enter(self);
+        queue_enter(self);
         outcome = push(self, item);
         if (outcome == DONE)
-            tell_getter(self, me, 1);
-        leave(self, me);
+            queue_tell_getter(self, me, 1);
+        queue_leave(self, me);
         if (outcome == DONE) {
             changed(self);
             Py_RETURN_NONE;
@@ -379,7 +217,7 @@ static PyObject *put(PyObject *op, PyObject *item, int64_t timeout)
         }
         if (left == 0)
             return QUEUE_RAISE(op, full);
-        switch (wait_for(self, me, PUTTER, left)) {
+        switch (queue_wait(self, me, PUTTER, left)) {
         case WAIT_ERROR: return NULL;
         case WAIT_TIMEOUT: left = 0; timeout = 0; break;
         case WAIT_GOT: break;
@@ -398,11 +236,11 @@ static PyObject *get(PyObject *op, int64_t timeout)
     for (;;) {
         PyObject *item = NULL;
         enum outcome outcome;
-        enter(self);
+        queue_enter(self);
         outcome = pop(self, &item);
         if (outcome == DONE)
-            tell_putter(self, me, 1);
-        leave(self, me);
+            queue_tell_putter(self, me, 1);
+        queue_leave(self, me);
         if (outcome == DONE) {
             changed(self);
             return item;
@@ -419,7 +257,7 @@ static PyObject *get(PyObject *op, int64_t timeout)
         }
         if (left == 0)
             return QUEUE_RAISE(op, empty);
-        switch (wait_for(self, me, GETTER, left)) {
+        switch (queue_wait(self, me, GETTER, left)) {
         case WAIT_ERROR: return NULL;
         case WAIT_TIMEOUT: left = 0; timeout = 0; break;
         case WAIT_GOT: break;
@@ -514,15 +352,15 @@ static PyObject *queue_put_batch(PyObject *op, PyObject *args)
         return NULL;
     for (i = start; i < PyTuple_GET_SIZE(items); i++)
         Py_INCREF(PyTuple_GET_ITEM(items, i));
-    enter(self);
+    queue_enter(self);
     for (i = start; i < PyTuple_GET_SIZE(items); i++) {
         outcome = push(self, PyTuple_GET_ITEM(items, i));
         if (outcome != DONE)
             break;
     }
     if (i > start)
-        tell_getter(self, me, i - start);
-    leave(self, me);
+        queue_tell_getter(self, me, i - start);
+    queue_leave(self, me);
     start = i - start;
     for (; i < PyTuple_GET_SIZE(items); i++)
         Py_DECREF(PyTuple_GET_ITEM(items, i));
@@ -546,15 +384,15 @@ static PyObject *queue_get_batch(PyObject *op, PyObject *arg)
         return NULL;
     list = PyList_New(0);
     while (list != NULL && more && total < most) {
-        enter(self);
+        queue_enter(self);
         for (taken = 0; taken < ONCE && total + taken < most; taken++)
             if (pop(self, &items[taken]) != DONE) {
                 more = false;
                 break;
             }
         if (taken > 0)
-            tell_putter(self, me, taken);
-        leave(self, me);
+            queue_tell_putter(self, me, taken);
+        queue_leave(self, me);
         for (i = 0; i < taken; i++) {
             if (list != NULL && PyList_Append(list, items[i]) < 0)
                 Py_CLEAR(list); /* out of memory: nobody can be given the items any more */
@@ -574,12 +412,12 @@ static PyObject *queue_task_done(PyObject *op, PyObject *Py_UNUSED(ignored))
     bool open, bad;
     if (me == NULL)
         return NULL;
-    enter(self);
+    queue_enter(self);
     open = self->open;
     bad = !open && self->unfinished <= 0;
     if (!open && !bad && --self->unfinished == 0 && self->joiners > 0)
-        tl_notify(side_id(self, JOINER), TL_PRIVATE, -1, me);
-    leave(self, me);
+        tl_notify(queue_side_id(self, JOINER), TL_PRIVATE, -1, me);
+    queue_leave(self, me);
     if (open)
         return PyObject_CallMethod(op, "_open_task_done", NULL);
     if (bad) {
@@ -597,15 +435,15 @@ static PyObject *queue_join(PyObject *op, PyObject *Py_UNUSED(ignored))
         return NULL;
     for (;;) {
         bool open, done;
-        enter(self);
+        queue_enter(self);
         open = self->open;
         done = self->unfinished <= 0;
-        leave(self, me);
+        queue_leave(self, me);
         if (open)
             return PyObject_CallMethod(op, "_open_join", NULL);
         if (done)
             Py_RETURN_NONE;
-        if (wait_for(self, me, JOINER, -1) == WAIT_ERROR)
+        if (queue_wait(self, me, JOINER, -1) == WAIT_ERROR)
             return NULL;
     }
 }
@@ -621,7 +459,7 @@ static PyObject *queue_shutdown(PyObject *op, PyObject *args, PyObject *kwargs)
     bool open;
     if (me == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "|p:shutdown", names, &immediate))
         return NULL;
-    enter(self);
+    queue_enter(self);
     open = self->open;
     if (!open) {
         self->closed = true;
@@ -637,7 +475,7 @@ static PyObject *queue_shutdown(PyObject *op, PyObject *args, PyObject *kwargs)
         }
         tell_everybody(self, me);
     }
-    leave(self, me);
+    queue_leave(self, me);
     if (open)
         return PyObject_CallMethod(op, "_open_shutdown", "O", immediate ? Py_True : Py_False);
     for (i = 0; i < count; i++)
@@ -658,7 +496,7 @@ static PyObject *queue_open(PyObject *op, PyObject *Py_UNUSED(ignored))
     bool was, closed;
     if (me == NULL)
         return NULL;
-    enter(self);
+    queue_enter(self);
     was = self->open;
     ring = self->ring;
     room = self->room;
@@ -673,7 +511,7 @@ static PyObject *queue_open(PyObject *op, PyObject *Py_UNUSED(ignored))
         self->room = self->head = self->count = 0;
         tell_everybody(self, me);
     }
-    leave(self, me);
+    queue_leave(self, me);
     if (was)
         Py_RETURN_NONE;
     list = PyList_New((Py_ssize_t)count);
@@ -697,9 +535,9 @@ static PyObject *queue_qsize(PyObject *op, PyObject *Py_UNUSED(ignored))
         return NULL;
     if (self->open)
         return PyObject_CallMethod(op, "_open_qsize", NULL);
-    enter(self);
+    queue_enter(self);
     count = self->count;
-    leave(self, me);
+    queue_leave(self, me);
     return PyLong_FromSize_t(count);
 }
 
@@ -746,7 +584,7 @@ static PyObject *queue_tell(PyObject *op, PyObject *arg)
             PyErr_SetString(PyExc_ValueError, "a number of items");
         return NULL;
     }
-    enter(self);
+    queue_enter(self);
     self->puts += (uint64_t)puts;
     tl_guard_leave(&self->guard);
     if (tl_watched()) {
@@ -817,7 +655,7 @@ static void queue_dealloc(PyObject *op)
 {
     PyObject_GC_UnTrack(op);
     if (tl_watched())
-        tl_gauge_drop(side_id((struct queue_object *)op, GETTER), TL_PRIVATE);
+        tl_gauge_drop(queue_side_id((struct queue_object *)op, GETTER), TL_PRIVATE);
     queue_clear(op);
     open_dealloc(op);
 }
@@ -834,11 +672,11 @@ static int set_maxsize(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     long long maxsize = value == NULL ? -1 : PyLong_AsLongLong(value);
     if (me == NULL || PyErr_Occurred())
         return -1;
-    enter(self);
+    queue_enter(self);
     self->maxsize = maxsize;
     set_quick(self);
-    tl_notify(side_id(self, PUTTER), TL_PRIVATE, -1, me); /* there may be room now */
-    leave(self, me);
+    tl_notify(queue_side_id(self, PUTTER), TL_PRIVATE, -1, me); /* there may be room now */
+    queue_leave(self, me);
     return 0;
 }
 
@@ -849,9 +687,9 @@ static PyObject *get_unfinished(PyObject *op, void *Py_UNUSED(closure))
     int64_t unfinished;
     if (me == NULL)
         return NULL;
-    enter(self);
+    queue_enter(self);
     unfinished = self->unfinished;
-    leave(self, me);
+    queue_leave(self, me);
     return PyLong_FromLongLong(unfinished);
 }
 
@@ -862,9 +700,9 @@ static PyObject *get_closed(PyObject *op, void *Py_UNUSED(closure))
     bool closed;
     if (me == NULL)
         return NULL;
-    enter(self);
+    queue_enter(self);
     closed = self->closed;
-    leave(self, me);
+    queue_leave(self, me);
     return PyBool_FromLong(closed);
 }
 
@@ -876,8 +714,8 @@ static PyObject *get_open(PyObject *op, void *Py_UNUSED(closure))
 static PyObject *get_waiters(PyObject *op, void *Py_UNUSED(closure))
 {
     struct queue_object *self = (struct queue_object *)op;
-    return Py_BuildValue("(II)", (unsigned)tl_waiters(side_id(self, GETTER), TL_PRIVATE),
-                         (unsigned)tl_waiters(side_id(self, PUTTER), TL_PRIVATE));
+    return Py_BuildValue("(II)", (unsigned)tl_waiters(queue_side_id(self, GETTER), TL_PRIVATE),
+                         (unsigned)tl_waiters(queue_side_id(self, PUTTER), TL_PRIVATE));
 }
 
 PyDoc_STRVAR(put_doc,
@@ -903,9 +741,9 @@ static PyObject *queue_sizeof(PyObject *op, PyObject *Py_UNUSED(ignored))
     size_t room;
     if (me == NULL)
         return NULL;
-    enter(self);
+    queue_enter(self);
     room = self->room;
-    leave(self, me);
+    queue_leave(self, me);
     return PyLong_FromSize_t((size_t)Py_TYPE(op)->tp_basicsize + room * sizeof *self->ring);
 }
 
@@ -919,7 +757,7 @@ static PyMethodDef queue_methods[] = {
     {"shutdown", FAST(queue_shutdown), METH_VARARGS | METH_KEYWORDS, shutdown_doc},
     {"qsize", queue_qsize, METH_NOARGS, "qsize($self, /)\n--\n\nHow many items there are now."},
     {"empty", queue_empty, METH_NOARGS, "empty($self, /)\n--\n\nWhether there is no item now."},
-    {"full", queue_full, METH_NOARGS, "full($self, /)\n--\n\nWhether there is no room now."},
+    {"full", queue_full, METH_NOARGS, "queue_is_full($self, /)\n--\n\nWhether there is no room now."},
     {"__sizeof__", queue_sizeof, METH_NOARGS, NULL},
     {"_put_batch", queue_put_batch, METH_VARARGS, NULL},
     {"_get_batch", queue_get_batch, METH_O, NULL},

@@ -1,7 +1,6 @@
 /* Cells: a few bytes in shared memory, for values that are too small for a segment of their own. */
 #include "sync/shared_object.h"
 
-#include <string.h>
 
 #define SIZE (TL_CELLS * sizeof(uint64_t))
 

@@ -1,4 +1,4 @@
-/* Inbox and slots of a map: where its results arrive, how far it may run ahead of its reader, and where that waits.
+/* Inbox of a map: where its results arrive, how far it may run ahead of its reader, and where that waits.
  *
  * Everything is under one guard, so nothing Python is made or dropped inside.  The inbox owns the slots that are unread,
  * in a list; `line` has those that the reader comes to next: with order all that are unread, else those that are done.
@@ -10,17 +10,15 @@
  * Runs.  A slot may stand for several items: its values come in parts, are counted as what they are, and read one by one. */
 #include "tasks/inbox.h"
 #include "values/codec.h"
-#include "values/items.h"
+#include "values/payload.h"
 #include "tasks/tasks.h"
 #include "board/guard.h"
 
-#include <string.h>
 
 #define FIRST 4             /* tasks a worker, to begin with */
 #define LARGEST 4096        /* tasks; beyond it nothing is gained, even by the smallest ones */
 #define LARGEST_RUNS 32768  /* items in runs */
 #define BYTES (32ll << 20)  /* of pickled inputs (each has its original beside it) and unread results */
-#define PICKLE 0x80
 
 struct inbox_object {
     PyObject_HEAD
@@ -45,103 +43,8 @@ struct inbox_object {
 };
 
 static struct inbox_object *as_inbox(PyObject *op) { return (struct inbox_object *)op; }
-static struct slot_object *as_slot(PyObject *op) { return (struct slot_object *)op; }
 static void enter(struct inbox_object *self) { tl_guard_enter(&self->guard, TL_RANK_QUEUE); }
 static void leave(struct inbox_object *self) { tl_guard_leave(&self->guard); }
-
-/* -- Slot ---------------------------------------------------------------------------------------------------------------- */
-
-static int slot_init(PyObject *op, PyObject *args, PyObject *Py_UNUSED(kwargs))
-{
-    struct core_state *core = core_state_of(op);
-    PyObject *inbox;
-    Py_ssize_t index;
-    if (!PyArg_ParseTuple(args, "O!n:Slot", core->inbox_type, &inbox, &index))
-        return -1;
-    Py_XSETREF(as_slot(op)->inbox, Py_NewRef(inbox));
-    as_slot(op)->index = index;
-    as_slot(op)->kind = KIND_CANCELLED;
-    as_slot(op)->count = 1;
-    return 0;
-}
-
-static int slot_traverse(PyObject *op, visitproc visit, void *arg)
-{
-    Py_ssize_t i;
-    Py_VISIT(Py_TYPE(op));
-    Py_VISIT(as_slot(op)->inbox);
-    Py_VISIT(as_slot(op)->task);
-    Py_VISIT(as_slot(op)->data);
-    Py_VISIT(as_slot(op)->pack);
-    for (i = 0; as_slot(op)->values != NULL && i < as_slot(op)->count; i++)
-        Py_VISIT(as_slot(op)->values[i]);
-    return 0;
-}
-
-static int slot_clear(PyObject *op)
-{
-    Py_ssize_t i;
-    for (i = 0; as_slot(op)->values != NULL && i < as_slot(op)->count; i++)
-        Py_CLEAR(as_slot(op)->values[i]);
-    Py_CLEAR(as_slot(op)->inbox);
-    Py_CLEAR(as_slot(op)->task);
-    Py_CLEAR(as_slot(op)->data);
-    Py_CLEAR(as_slot(op)->pack);
-    return 0;
-}
-
-static void slot_dealloc(PyObject *op)
-{
-    PyTypeObject *type = Py_TYPE(op);
-    PyObject_GC_UnTrack(op);
-    slot_clear(op);
-    PyMem_RawFree(as_slot(op)->values);
-    type->tp_free(op);
-    Py_DECREF(type);
-}
-
-static PyObject *slot_deliver(PyObject *op, PyObject *args)
-{
-    PyObject *task, *data;
-    int kind;
-    if (!PyArg_ParseTuple(args, "OiO:deliver", &task, &kind, &data))
-        return NULL;
-    if (kind == KIND_PART)
-        inbox_deliver_part(core_state_of(op), as_slot(op), data);
-    else
-        inbox_deliver(as_slot(op), kind, data);
-    Py_RETURN_NONE;
-}
-
-static PyMemberDef slot_members[] = {
-    {"inbox", T_OBJECT_EX, offsetof(struct slot_object, inbox), READONLY, NULL},
-    {"index", T_PYSSIZET, offsetof(struct slot_object, index), READONLY, NULL},
-    {"task", T_OBJECT, offsetof(struct slot_object, task), 0, NULL},
-    {"kind", T_INT, offsetof(struct slot_object, kind), 0, NULL},
-    {"data", T_OBJECT, offsetof(struct slot_object, data), 0, NULL},
-    {"done", T_BOOL, offsetof(struct slot_object, done), READONLY, NULL},
-    {"size", T_PYSSIZET, offsetof(struct slot_object, size), 0, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyMethodDef slot_methods[] = {
-    {"deliver", slot_deliver, METH_VARARGS, "deliver($self, task, kind, data, /)\n--\n\nCalled by the pool."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyType_Slot slot_slots[] = {
-    {Py_tp_doc, (void *)"One item between its submit and its reader; see pool/inbox.py."},
-    {Py_tp_new, PyType_GenericNew}, {Py_tp_init, slot_init},       {Py_tp_traverse, slot_traverse},
-    {Py_tp_clear, slot_clear},      {Py_tp_dealloc, slot_dealloc}, {Py_tp_members, slot_members},
-    {Py_tp_methods, slot_methods},  {0, NULL},
-};
-
-static PyType_Spec slot_spec = {
-    .name = "treadle._native._core.SlotCore",
-    .basicsize = sizeof(struct slot_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = slot_slots,
-};
 
 /* -- under the guard ----------------------------------------------------------------------------------------------------- */
 
@@ -624,8 +527,8 @@ PyObject *inbox_value(struct core_state *core, PyObject *op)
         }
     } else if (head != NULL &&
                (head->kind == KIND_RETURNED ||
-                (head->kind == KIND_RETURNED_PACKED && PyBytes_CheckExact(head->data) && PyBytes_GET_SIZE(head->data) > 0 &&
-                 (uint8_t)PyBytes_AS_STRING(head->data)[0] != PICKLE))) {
+                (head->kind == KIND_RETURNED_PACKED && PyBytes_CheckExact(head->data) &&
+                 !payload_is_pickle(PyBytes_AS_STRING(head->data), PyBytes_GET_SIZE(head->data))))) {
         slot = pop(self);
         self->returned++;
     }
@@ -805,283 +708,10 @@ static PyType_Spec inbox_spec = {
     .slots = inbox_slots,
 };
 
-/* -- feeding ------------------------------------------------------------------------------------------------------------- */
-
-enum { FED, EXHAUSTED, SLOW, ODD, RAISED };
-
-/* One item as task and slot, at the end of the lists.  1: it is not for the codec; -1 with an exception. */
-static int feed_one(struct core_state *core, PyObject *const *how, PyObject *item, Py_ssize_t index, PyObject *tasks,
-                    PyObject *slots, Py_ssize_t *total)
-{
-    PyObject *inbox = how[0], *slot_class = how[1], *call_args[7], *task_args[4];
-    PyObject *payload = NULL, *call = NULL, *number = NULL, *task = NULL;
-    struct slot_object *slot = NULL;
-    Py_ssize_t size = 0;
-    int result = -1;
-    if (how[6] == Py_True) { /* pack */
-        char small[CODEC_ROOM];
-        size = codec_encode(item, small, sizeof small);
-        if (size < 0)
-            return 1;
-        payload = PyBytes_FromStringAndSize(small, size);
-    } else {
-        payload = Py_NewRef(Py_None);
-    }
-    number = PyLong_FromSsize_t(index);
-    if (payload == NULL || number == NULL)
-        goto done;
-    call_args[0] = how[3]; /* fn */
-    call_args[1] = item;
-    call_args[2] = Py_None;
-    call_args[3] = how[4]; /* function */
-    call_args[4] = payload;
-    call_args[5] = how[5]; /* context */
-    call_args[6] = how[11]; /* variables */
-    call = PyObject_Vectorcall((PyObject *)core->call_type, call_args, 7, NULL);
-    slot = call == NULL ? NULL : (struct slot_object *)((PyTypeObject *)slot_class)->tp_alloc((PyTypeObject *)slot_class, 0);
-    if (slot == NULL)
-        goto done;
-    slot->inbox = Py_NewRef(inbox);
-    slot->index = index;
-    slot->count = 1;
-    slot->kind = KIND_CANCELLED;
-    slot->size = size;
-    task_args[0] = call;
-    task_args[1] = (PyObject *)slot;
-    task_args[2] = number;
-    task_args[3] = core->default_options;
-    task = PyObject_Vectorcall((PyObject *)core->task_type, task_args, 4, NULL);
-    if (task == NULL)
-        goto done;
-    slot->task = Py_NewRef(task);
-    if (PyList_Append(tasks, task) < 0 || PyList_Append(slots, (PyObject *)slot) < 0)
-        goto done;
-    *total += size;
-    result = 0;
-done:
-    Py_XDECREF(payload);
-    Py_XDECREF(call);
-    Py_XDECREF(number);
-    Py_XDECREF(slot);
-    Py_XDECREF(task);
-    return result;
-}
-
-/* A run in the making. */
-struct gathered {
-    PyObject *items;  /* a list, owned; NULL: none so far, or they are packed */
-    Py_ssize_t count; /* of all */
-    bool one;         /* see run_make() */
-    size_t used;
-    char bytes[ITEMS_ROOM];
-};
-
-/* One more item for it.  1: it is not for the codec; 2: it does not fit into this one; 0, or -1 with an exception. */
-static int gather(struct gathered *run, PyObject *item)
-{
-    size_t used = run->used, left = ITEMS_ROOM - used;
-    Py_ssize_t size = -1;
-    bool packed = run->one && run->items == NULL;
-    char *at = NULL;
-    if (left > ITEM_HEAD) {
-        at = run->bytes + used + ITEM_HEAD; /* where items_put() will say */
-        size = codec_encode(item, at, left - ITEM_HEAD < CODEC_ROOM ? left - ITEM_HEAD : CODEC_ROOM);
-    }
-    if (size < 0)
-        return run->count > 0 && left < CODEC_ROOM + ITEM_HEAD ? 2 : 1;
-    if (packed && !codec_is_scalar(at, (size_t)size)) {
-        if (run->count > 0)
-            return 2;
-        packed = false;
-    }
-    if (items_put(run->bytes, &run->used, (size_t)size) != at)
-        return -1; /* never */
-    run->count++;
-    if (packed)
-        return 0;
-    if (run->items == NULL && (run->items = PyList_New(0)) == NULL)
-        return -1;
-    return PyList_Append(run->items, item);
-}
-
-/* What was gathered as task and slot, at the end of the lists.  How many items those were, or -1 with an exception. */
-static Py_ssize_t end_run(struct core_state *core, PyObject *const *how, struct gathered *run, Py_ssize_t index,
-                          PyObject *tasks, PyObject *slots, Py_ssize_t *total)
-{
-    PyObject *call_args[7], *call = NULL, *task = NULL, *slot_class = how[1];
-    struct slot_object *slot = NULL;
-    Py_ssize_t count = run->count, result = -1;
-    if (count == 0)
-        return 0;
-    call_args[0] = how[3];
-    call_args[2] = Py_None;
-    call_args[3] = how[4];
-    call_args[4] = PyBytes_FromStringAndSize(run->bytes, (Py_ssize_t)run->used);
-    call_args[5] = how[5];
-    call_args[6] = how[11];
-    /* Packed, they are what their payloads are. */
-    call_args[1] = call_args[4] == NULL ? NULL
-                   : run->items != NULL ? Py_NewRef(run->items)
-                                        : pack_make(core, call_args[4], 0, count);
-    if (call_args[1] != NULL)
-        call = PyObject_Vectorcall((PyObject *)core->call_type, call_args, 7, NULL);
-    Py_XDECREF(call_args[1]);
-    Py_XDECREF(call_args[4]);
-    slot = call == NULL ? NULL : (struct slot_object *)((PyTypeObject *)slot_class)->tp_alloc((PyTypeObject *)slot_class, 0);
-    if (slot == NULL)
-        goto done;
-    slot->values = PyMem_RawCalloc((size_t)count, sizeof *slot->values);
-    if (slot->values == NULL) {
-        PyErr_NoMemory();
-        goto done;
-    }
-    slot->count = count;
-    slot->inbox = Py_NewRef(how[0]);
-    slot->index = index;
-    slot->kind = KIND_CANCELLED;
-    slot->size = (Py_ssize_t)run->used;
-    task = run_make(core, call, (PyObject *)slot, index, count, run->one);
-    if (task == NULL)
-        goto done;
-    slot->task = Py_NewRef(task);
-    if (PyList_Append(tasks, task) < 0 || PyList_Append(slots, (PyObject *)slot) < 0)
-        goto done;
-    *total += slot->size;
-    result = count;
-done:
-    Py_XDECREF(call);
-    Py_XDECREF(slot);
-    Py_XDECREF(task);
-    Py_CLEAR(run->items);
-    run->used = 0;
-    run->count = 0;
-    return result;
-}
-
-/* feed(inbox, slot class, source, fn, function, context, pack, index, most, until, run, variables) -> see the docstring */
-static PyObject *feed(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
-{
-    struct core_state *core = PyModule_GetState(module);
-    PyObject *tasks, *slots, *source, *rest = Py_NewRef(Py_None);
-    Py_ssize_t i, most, index, run, made, taken = 0, size = 0;
-    struct gathered gathered;
-    long long until;
-    uint64_t tick = 0;
-    int end = FED;
-    gathered.items = NULL;
-    gathered.used = 0;
-    gathered.count = 0;
-    if (nargs != 12 || Py_TYPE(args[0]) != core->inbox_type || !PyType_Check(args[1]) ||
-        !PyType_IsSubtype((PyTypeObject *)args[1], core->slot_type) || !PyIter_Check(args[2]) ||
-        core->default_options == NULL) {
-        Py_DECREF(rest);
-        PyErr_SetString(PyExc_TypeError, "feed: see its docstring");
-        return NULL;
-    }
-    index = PyNumber_AsSsize_t(args[7], PyExc_OverflowError);
-    most = PyNumber_AsSsize_t(args[8], PyExc_OverflowError);
-    until = PyLong_AsLongLong(args[9]);
-    run = PyNumber_AsSsize_t(args[10], PyExc_OverflowError);
-    tasks = PyList_New(0);
-    slots = PyList_New(0);
-    if (tasks == NULL || slots == NULL || PyErr_Occurred())
-        goto failed;
-    source = run > 1 ? singles_items(core, args[2]) : NULL;
-    gathered.one = source != NULL;
-    if (source == NULL)
-        source = args[2];
-    for (i = 0; i < most; i++) {
-        PyObject *item = PyIter_Next(source);
-        int odd;
-        if (item == NULL) {
-            end = EXHAUSTED;
-            if (PyErr_Occurred()) {
-                if (!PyErr_ExceptionMatches(PyExc_Exception))
-                    goto failed;
-                end = RAISED;
-                Py_SETREF(rest, core_raised());
-            }
-            break;
-        }
-        if (!gathered.one && !PyTuple_Check(item)) {
-            Py_DECREF(item);
-            PyErr_SetString(PyExc_TypeError, "the source gives tuples");
-            goto failed;
-        }
-        if (run > 1) {
-            odd = gather(&gathered, item);
-            if (odd == 2) { /* into the next one */
-                made = end_run(core, args, &gathered, index, tasks, slots, &size);
-                index += made;
-                odd = made < 0 ? -1 : gather(&gathered, item);
-            }
-        } else {
-            odd = feed_one(core, args, item, index, tasks, slots, &size);
-            index += odd == 0;
-        }
-        if (odd > 0) {
-            end = ODD;
-            if (gathered.one)
-                Py_SETREF(item, PyTuple_Pack(1, item));
-            if (item == NULL)
-                goto failed;
-            Py_SETREF(rest, item);
-            break;
-        }
-        Py_DECREF(item);
-        if (odd < 0)
-            goto failed;
-        taken++;
-        if (run > 1 && gathered.count >= run) {
-            made = end_run(core, args, &gathered, index, tasks, slots, &size);
-            if (made < 0)
-                goto failed;
-            index += made;
-        }
-        /* In runs the clock would cost as much as all the rest: there only when it may have gone on. */
-        if (run > 1) {
-            uint64_t lately = os_lately();
-            if (lately == tick)
-                continue;
-            tick = lately;
-        }
-        if ((long long)os_now() > until) {
-            end = SLOW;
-            break;
-        }
-    }
-    if (end_run(core, args, &gathered, index, tasks, slots, &size) < 0)
-        goto failed;
-    return Py_BuildValue("(NNnniN)", tasks, slots, taken, size, end, rest);
-failed:
-    Py_XDECREF(tasks);
-    Py_XDECREF(slots);
-    Py_XDECREF(gathered.items);
-    Py_DECREF(rest);
-    return NULL;
-}
-
-PyDoc_STRVAR(feed_doc,
-"feed(inbox, slot_class, source, fn, function, context, pack, index, most, until, run, variables, /)\n--\n\n"
-"Take up to `most` tuples of arguments from `source` and make tasks without options of them, numbered from `index` on;\n"
-"where `run` is above 1, runs of at most so many items.\n\n"
-"Returns (tasks, slots, items, bytes, end, rest): `end` is 0 if that was all, 1 if the source has no more, 2 if the time\n"
-"`until` (monotonic nanoseconds) has passed, 3 if `rest` is the next tuple and needs pickle, 4 if the source raised `rest`.");
-
-static PyMethodDef functions[] = {
-    {"feed", FAST(feed), METH_FASTCALL, feed_doc},
-    {NULL, NULL, 0, NULL},
-};
-
 int core_add_inbox(PyObject *module, struct core_state *core)
 {
-    core->slot_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &slot_spec, NULL);
-    if (core->slot_type == NULL || PyModule_AddType(module, core->slot_type) < 0)
-        return -1;
     core->inbox_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &inbox_spec, NULL);
     if (core->inbox_type == NULL || PyModule_AddType(module, core->inbox_type) < 0)
         return -1;
-    if (PyModule_AddIntConstant(module, "INBOX_LARGEST", LARGEST) < 0)
-        return -1;
-    return PyModule_AddFunctions(module, functions);
+    return PyModule_AddIntConstant(module, "INBOX_LARGEST", LARGEST);
 }

@@ -8,7 +8,7 @@
 #include "values/items.h"
 #include "values/payload.h"
 #include "tasks/run.h"
-#include "transport/lane_object.h"
+#include "transport/frames.h"
 #include "transport/latch.h"
 #include "transport/transport.h"
 #include "system/points.h"

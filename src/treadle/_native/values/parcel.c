@@ -4,7 +4,6 @@
 #include "memory/extents.h"
 
 #include <errno.h>
-#include <string.h>
 
 #define LONG_COPY 65536 /* bytes from which on others get the interpreter meanwhile */
 #define ALIGN 64u       /* of buffers: what numpy and vector instructions like */
