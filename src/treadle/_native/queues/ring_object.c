@@ -5,8 +5,6 @@
  * copy of a small message only, never while they wait or run Python code.
  */
 #include "queues/ring_object.h"
-#include "python/arguments.h"
-#include "queues/common.h"
 #include "queues/queues.h"
 #include "system/points.h"
 
@@ -277,25 +275,6 @@ static PyObject *get(PyObject *op, int64_t timeout)
     if (!lent)
         cell_release(ring, taken.cell);
     return value;
-}
-
-/* -- arguments ---------------------------------------------------------------------------------------------------------- */
-
-int shared_queue_block_args(const char *first, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **item,
-                            int64_t *timeout)
-{
-    PyObject *values[3];
-    int block = 1;
-    if (queue_args(first, args, nargs, kwnames, values) < 0)
-        return -1;
-    *item = values[0];
-    if (values[1] != NULL && (block = PyObject_IsTrue(values[1])) < 0)
-        return -1;
-    if (core_timeout(values[2], timeout) < 0)
-        return -1;
-    if (!block)
-        *timeout = 0;
-    return 0;
 }
 
 static PyObject *shared_put(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)

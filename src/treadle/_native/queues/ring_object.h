@@ -2,9 +2,11 @@
 #ifndef TREADLE_RING_OBJECT_H
 #define TREADLE_RING_OBJECT_H
 
+#include "python/arguments.h"
 #include "python/open_object.h"
 #include "sync/lock_object.h"
 #include "values/parcel.h"
+#include "queues/common.h"
 
 struct shared_queue {
     OPEN_OBJECT_HEAD
@@ -122,8 +124,22 @@ enum outcome shared_queue_take(PyObject *op, struct ring *ring, struct tl_self *
                                struct taken *taken);
 
 /* The arguments ([obj], block=True, timeout=None).  *timeout: 0 don't wait, -1 forever. */
-int shared_queue_block_args(const char *first, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **item,
-                            int64_t *timeout);
+static inline int shared_queue_block_args(const char *first, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                                          PyObject **item, int64_t *timeout)
+{
+    PyObject *values[3];
+    int block = 1;
+    if (queue_args(first, args, nargs, kwnames, values) < 0)
+        return -1;
+    *item = values[0];
+    if (values[1] != NULL && (block = PyObject_IsTrue(values[1])) < 0)
+        return -1;
+    if (core_timeout(values[2], timeout) < 0)
+        return -1;
+    if (!block)
+        *timeout = 0;
+    return 0;
+}
 
 /* -- receipts; see receipts.c ------------------------------------------------------------------------------------------- */
 
