@@ -99,8 +99,8 @@ LAYERS = {
     "examples": 60,
     "__main__.py": 70,
 }
-# The folders of the native core.  A C file includes headers of its own and of lower folders only; the first
-# ones know nothing of Python.
+# The folders of the native core, lowest first.  A C file includes headers of its own and of lower folders only; the
+# pure ones know nothing of Python.
 NATIVE = Path(__file__).parents[2] / "src/treadle/_native"
 PURE_FOLDERS = ["system", "board", "memory"]
 FOLDERS = [
