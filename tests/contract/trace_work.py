@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,12 @@ def double(x: int) -> int:
 def nap(x: int) -> int:
     time.sleep(0.002)
     return x
+
+
+def thrice(x: int) -> Iterator[int]:
+    for _ in range(3):
+        time.sleep(0.002)
+        yield x
 
 
 def sad(x: int) -> int:

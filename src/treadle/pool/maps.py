@@ -290,6 +290,9 @@ class MapIterator(_core.Reader, Iterator[Any]):
         driver = self._owner.driver
         if self._owned:
             driver.abandon()
+            recorder = getattr(self._owner, "recorder", None)
+            if recorder is not None:
+                driver.reactor.call_soon(recorder.finish)
         else:
             tasks = self._feeder.unread()
             driver.reactor.call_soon(lambda: driver.drop(tasks))

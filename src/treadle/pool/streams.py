@@ -266,12 +266,14 @@ class StreamIterator(MapIterator):
             self._owner.driver.terminate()
         else:
             self._owner.driver.drop(tasks, True)
+        self._close_extras()
 
     def __del__(self) -> None:
         # Possibly in the middle of anything, so without any lock: the reactor does it.
         if getattr(self, "_closed", True) or self._owner is None or self._streams is None:
             return
         driver, hub, owned = self._owner.driver, self._streams.hub, self._owned
+        recorder = getattr(self._owner, "recorder", None)
 
         def close() -> None:
             tasks = hub.close()
@@ -279,5 +281,7 @@ class StreamIterator(MapIterator):
                 driver.shutdown(cancel=True, kill=True)
             else:
                 driver.drop(tasks, True)
+            if recorder is not None:
+                recorder.finish()
 
         driver.reactor.call_soon(close)
