@@ -16,6 +16,7 @@ import pytest
 import treadle
 from treadle.errors import WorkerDied
 from treadle.pool.driver import Driver
+from treadle.pool.future import Future
 
 
 def double(x: int) -> int:
@@ -162,6 +163,33 @@ def test_failures_timeouts_and_deaths_while_waiting(pool: treadle.Pool) -> None:
         assert pool.submit(double, code).result() == 2 * code
     with pytest.raises(WorkerDied):
         pool.submit(signal.raise_signal, signal.SIGKILL).result()
+
+
+@pytest.mark.parametrize("timeout", [0.03, 0.2])
+def test_a_timeout_is_for_all_of_the_wait(pool: treadle.Pool, timeout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of it is spent where the value is looked for in the worker's lane, and only the rest after that."""
+    spent: list[float] = []
+    left: list[float | None] = []
+    fetch, wait = Driver.fetch, Future._wait
+
+    def note_fetch(self: Driver, future: Any, timeout: float | None) -> bool:
+        begin = time.monotonic()
+        found = fetch(self, future, timeout)
+        spent.append(time.monotonic() - begin)
+        return found
+
+    def note_wait(self: Future, timeout: float | None) -> None:
+        left.append(timeout)
+        wait(self, timeout)
+
+    monkeypatch.setattr(Driver, "fetch", note_fetch)
+    monkeypatch.setattr(Future, "_wait", note_wait)
+    slow = pool.submit(nap, 1.0)
+    with pytest.raises(TimeoutError):
+        slow.result(timeout)
+    (first,), (rest,) = spent, left
+    assert rest is not None and first > 0.0 and rest <= max(0.0, timeout - first)
+    assert slow.result() == 1.0
 
 
 def test_several_functions_and_large_values(pool: treadle.Pool) -> None:
