@@ -39,6 +39,17 @@ def test_processes(path: Path) -> None:
     assert all(begins[id]["pid"] == os.getpid() and begins[id]["ts"] <= ends[id]["ts"] for id in begins)
 
 
+def test_a_task_that_is_sent_directly_has_its_arrow_too(path: Path) -> None:
+    with treadle.Pool(1, "processes", trace=path) as pool:
+        for i in range(20):
+            assert pool.submit(work.double, i).result() == 2 * i
+    assert len(work.events(path, cat="task", ph="X")) == 20
+    begins = {e["id"]: e for e in work.events(path, ph="s")}
+    ends = {e["id"]: e for e in work.events(path, ph="f")}
+    assert len(begins) == 20 and begins.keys() == ends.keys()
+    assert all(begins[id]["ts"] <= ends[id]["ts"] for id in begins)
+
+
 def test_threads(path: Path) -> None:
     with treadle.Pool(2, "threads", trace=path) as pool:
         assert list(pool.map(work.nap, range(5))) == [0, 1, 2, 3, 4]

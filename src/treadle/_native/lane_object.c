@@ -694,10 +694,13 @@ bool lane_write_task(PyObject *op, struct core_state *core, struct task_object *
     return false;
 }
 
-void lane_write_end(PyObject *op, bool sent)
+void lane_write_end(PyObject *op, struct core_state *core, struct task_object *task, uint64_t seq, bool sent)
 {
     struct lane_object *self = (struct lane_object *)op;
-    if (sent)
+    uint64_t recording = tl_trace_on();
+    if (sent) {
+        if (__builtin_expect(recording != 0, 0)) /* first: nothing runs before it was sent */
+            core_trace_sent(core, recording, seq, core_trace_index(task->index), atomic_load(&self->lane.page->token));
         publish(self);
     else
         lane_take_back(&self->lane.write);
