@@ -555,7 +555,7 @@ class ProcessEngine:
             process.lock = threading.Lock()
             self._discard(worker)
         if self._reports is not None:
-            self._reports.close()
+            self._reports.after_fork()
             self._reports = None
 
 
