@@ -139,7 +139,10 @@ class Nursery:
 
     def _tell(self, pool: int, message: Message, fds: Sequence[int] = ()) -> None:
         with contextlib.suppress(OSError):  # the pool is gone: nobody wants to know
-            packets.send(self._pools[pool], message, fds)
+            try:
+                packets.send(self._pools[pool], message, fds)
+            except packets.Full:  # no descriptor may travel now: it has to do without
+                packets.send(self._pools[pool], message)
 
 
 def _be_born(nursery: int, method: str, fds: list[int]) -> NoReturn:
