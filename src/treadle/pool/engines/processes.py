@@ -48,7 +48,10 @@ STOP_PATIENCE = 0.05  # seconds to wait for a stopped process to stand still
 class _Process:
     """One worker process, as the engine sees it."""
 
-    __slots__ = ("channel", "lane", "page", "pid", "pidfd", "started", "killed", "known", "lock", "trouble", "paused")
+    __slots__ = (
+        "channel", "lane", "page", "pid", "pidfd", "started", "discarded", "killed", "known", "lock", "trouble",
+        "paused",
+    )  # fmt: skip
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -57,6 +60,8 @@ class _Process:
         self.pid: int | None = None  # Invariant: None until the launcher says `started`
         self.pidfd = -1  # the same; both guarded by `lock`
         self.started = Event()  # set when the pid is known, or never will be
+        # Invariant: once True nothing is sent to `pid`, which may be another's.  Guarded by `lock`
+        self.discarded = False
         self.killed = False  # it is to be killed as soon as `pidfd` is known; guarded by `lock`
         self.known: OrderedDict[int, None] = OrderedDict()  # ids of the functions that it has, guarded by `lock`
         self.paused = False  # nothing is taken in.  Of the reactor's thread alone
@@ -252,8 +257,11 @@ class ProcessEngine:
 
     def _started(self, worker: int, pid: int, pidfd: int) -> None:
         process = self._processes.get(worker)
-        if process is None:
-            os.close(pidfd)
+        if process is None:  # its start has failed here, or all is closed: nobody else will end it
+            if pidfd >= 0:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                os.close(pidfd)
             return
         with process.lock:
             process.pid = pid
@@ -448,7 +456,10 @@ class ProcessEngine:
 
     @staticmethod
     def _signal(process: _Process, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        # The lock: so that it is not discarded, and its number not another one's, meanwhile.
+        with process.lock, contextlib.suppress(ProcessLookupError):
+            if process.discarded:
+                return
             if process.pidfd >= 0:
                 signal.pidfd_send_signal(process.pidfd, number)
             elif process.pid is not None:  # there was no descriptor left for it
@@ -458,9 +469,7 @@ class ProcessEngine:
         """Send a signal to a worker, if it is there (still)."""
         process = self._processes.get(worker)
         if process is not None:
-            with process.lock:  # so that it is not discarded, and its number not another one's, meanwhile
-                if self._processes.get(worker) is process:
-                    self._signal(process, number)
+            self._signal(process, number)
 
     def wait_started(self, worker: int) -> int | None:
         """The pid of a worker that was asked for; waits for it, at most `START_PATIENCE` seconds."""
@@ -518,9 +527,11 @@ class ProcessEngine:
         self._reactor.remove(process.channel.fd)
         process.channel.close()
         process.page.close()
-        if process.pidfd >= 0:
-            os.close(process.pidfd)
-            process.pidfd = -1
+        with process.lock:
+            process.discarded = True
+            pidfd, process.pidfd = process.pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
 
     def lane(self, worker: int) -> _core.Lane | None:
         process = self._processes.get(worker)
