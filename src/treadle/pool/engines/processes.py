@@ -281,7 +281,7 @@ class ProcessEngine:
         self._hear()
         if parts := process.page.read():
             tell(process.pid, parts)
-        running = process.lane.look()[0]
+        running = self._running(process)
         if exitcode != 0:
             _core.trace_mark(f"worker {worker} {reason or describe_exit(exitcode)}", process.lane.token)
         if self._store is not None:
@@ -296,7 +296,13 @@ class ProcessEngine:
             )
         elif not reason:
             why = f"the process exits before it is ready, with code {exitcode}"
-        self._listener.ended(worker, running or None, Exit(pid, exitcode), why)
+        self._listener.ended(worker, running, Exit(pid, exitcode), why)
+
+    @staticmethod
+    def _running(process: _Process) -> int | None:
+        """Which task its page says that it runs, if that has not ended."""
+        current = process.lane.look()[0]
+        return None if current == 0 or current == process.lane.last else current
 
     def _late(self, worker: int) -> None:
         """Its initializer takes too long."""
@@ -452,7 +458,7 @@ class ProcessEngine:
         while _moves(process.pid) and time.monotonic() < until:
             time.sleep(0.0002)
         self._receive(worker, process)
-        return process.lane.look()[0] == seq and process.lane.last != seq
+        return self._running(process) == seq
 
     @staticmethod
     def _signal(process: _Process, number: int) -> None:
