@@ -108,7 +108,7 @@ class ProcessEngine:
         # Where large payloads lie.  Made when first needed; then it stays.
         self._store: _core.Store | None = None
         self._closed = False
-        self._making = threading.Lock()  # guards the making of _store; a leaf
+        self._making = threading.Lock()  # guards the making of _store and _reports; rank: before the reactor's
         self._trims = (
             False  # a look whether the store keeps memory for nothing is due.  Only the reactor's thread uses it.
         )
@@ -243,10 +243,13 @@ class ProcessEngine:
 
     def _settings(self, page: Page) -> bytes:
         """What a new worker has to know of this program."""
-        reports = self._reports
-        if reports is None:
-            reports = self._reports = Receiver(inside.handlers)
-            self._reactor.add(reports.fd, lambda events: reports.drain())
+        with self._making:
+            if self._closed:
+                raise OSError("the pool is closed")
+            reports = self._reports
+            if reports is None:
+                reports = self._reports = Receiver(inside.handlers)
+                self._reactor.add(reports.fd, lambda events: reports.drain())
         workers = getattr(self._listener, "limit", None) or self.default_workers()
         return inside.settings(reports.place, inside.native.share(workers, available_cpus()), page.place)
 
@@ -554,13 +557,15 @@ class ProcessEngine:
         for worker in list(self._processes):
             self._discard(worker)
         self._close_reports()
-        # What is lent of it keeps it; this does not.
-        self._closed, self._store = True, None
 
     def _close_reports(self) -> None:
-        reports, self._reports = self._reports, None
+        with self._making:
+            # What is lent of the store keeps it; this does not.
+            self._closed, self._store = True, None
+            reports, self._reports = self._reports, None
+            if reports is not None:
+                self._reactor.remove(reports.fd)
         if reports is not None:
-            self._reactor.remove(reports.fd)
             reports.drain()
             reports.close()
 
