@@ -217,6 +217,7 @@ class ProcessEngine:
         try:
             self._launch(worker)
         except Exception as error:  # no descriptors left, no memory: report it as the end of a worker that never was
+            self.kill(worker, None)  # if it has come up in spite of it
             self._discard(worker)
             self._listener.ended(worker, None, Exit(None, None), str(error))
 
@@ -224,6 +225,11 @@ class ProcessEngine:
         channel = Channel(self._opened_store())
         process = _Process(channel)
         self._processes[worker] = process
+        # All of it before there is a process: that may be gone in a moment, and then the reactor's thread gives it all
+        # back, and the numbers of the descriptors are others'.
+        self._reactor.add(channel.fd, lambda events: self._readable(worker))
+        if self._initializer is not None:
+            self._patience.begin(worker)
         try:
             self._launcher.launch(worker, channel.remote_fds)
         finally:
@@ -234,12 +240,10 @@ class ProcessEngine:
             frames.append((wire.MEMORY, 0, self._most_memory, 0, b""))
         if self._initializer is not None:
             frames.append((wire.INITIALIZE, 0, 0, 0, self._initializer))
-            self._patience.begin(worker)
         channel.lane.send(frames)
         channel.lane.plain = not self._flag
         if self._reports is not None:
             channel.lane.hear(self._reports.fd, self._reports.reading)
-        self._reactor.add(channel.fd, lambda events: self._readable(worker))
 
     def _settings(self, page: Page) -> bytes:
         """What a new worker has to know of this program."""
