@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import logging
 import os
 import signal
@@ -253,6 +254,36 @@ def test_a_signal_handler_has_a_round_trip_of_its_own(pool: treadle.Pool) -> Non
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert got == [10] * 10
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("engine", ["processes", "auto"])
+def test_a_fork_while_another_thread_has_the_locks_of_a_pool(engine: Any) -> None:
+    """The child's submit is refused at once, and what it encodes and closes waits for no thread that is not there."""
+    with treadle.Pool(1, engine) as pool:
+        assert pool.submit(double, 2).result() == 4
+        driver: Any = pool.driver
+        one = driver.engine if engine == "processes" else driver.engine._processes
+        with contextlib.ExitStack() as stack:
+            for lock in (one._calls.functions._lock, one._making, driver._finishing):
+                stack.enter_context(lock)
+            if engine == "auto":
+                stack.enter_context(driver.engine._lock)
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(10)
+                try:
+                    pool.submit(lambda: None)
+                except treadle.PoolClosed:
+                    driver.engine.encode(fail, (1,), None, {})
+                    if engine == "auto":
+                        gate = threading.Lock()
+                        driver.engine.encode(lambda: gate, (), None, {})  # it can't be pickled: that decides
+                    driver.engine.close()
+                    os._exit(7)
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        assert pool.submit(double, 3).result() == 6
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -574,6 +574,8 @@ class ProcessEngine:
             reports.close()
 
     def after_fork(self) -> None:
+        self._making = threading.Lock()
+        self._calls.after_fork()
         self._patience.after_fork()
         self._launcher.after_fork()
         for worker in list(self._processes):
