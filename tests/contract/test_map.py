@@ -17,7 +17,9 @@ import pytest
 from contract_work import MakeExecutor
 
 import treadle
+from treadle.pool.driver import Driver
 from treadle.pool.inbox import LARGEST
+from treadle.pool.task import Task
 from treadle.testing.leaks import descendants
 
 
@@ -431,3 +433,39 @@ def test_prefetch_loses_and_repeats_nothing(ordered: bool, buffer: int | None) -
             abs, iter(range(count)), engine="threads", workers=3, ordered=ordered, buffer=buffer, prefetch=True
         )
         assert sorted(results) == list(range(count))
+
+
+@pytest.mark.parametrize("held", ["in the source", "in the submit"])
+def test_what_prefetch_has_in_hand_when_the_map_is_closed_does_not_run(
+    held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    there, gate = threading.Event(), threading.Event()
+
+    def hold(where: str) -> None:
+        if held == where:
+            there.set()
+            assert gate.wait(20)
+
+    def source() -> Iterator[int]:
+        yield 0
+        hold("in the source")
+        yield 1
+
+    def submit(self: Driver, tasks: list[Task]) -> bool:
+        if tasks[0].index == 1:
+            hold("in the submit")
+        return taken(self, tasks)
+
+    taken = Driver.submit
+    with treadle.Pool(1, "threads") as pool:
+        monkeypatch.setattr(Driver, "submit", submit)
+        results = pool.map(ran.append, source(), prefetch=True)
+        assert next(results) is None and there.wait(20)
+        results.close()
+        gate.set()
+        assert results._thread is not None
+        results._thread.join(20)
+        assert pool.submit(abs, -2).result() == 2
+        stats = pool.stats()
+    assert ran == [0] and (stats.done, stats.queued) == (2, 0)

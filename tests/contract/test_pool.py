@@ -20,6 +20,11 @@ import pytest
 from contract_work import MakeExecutor
 
 import treadle
+from treadle.pool import events as brain
+from treadle.pool import registry, warm
+from treadle.pool.driver import Driver
+from treadle.pool.engines.auto import AutoEngine
+from treadle.pool.waits import in_main_thread
 
 measures = pytest.mark.skipif(
     not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="without the global lock, threads serve for both"
@@ -233,6 +238,74 @@ def test_auto_takes_what_cannot_be_pickled() -> None:
     with treadle.Pool(2) as pool:
         assert pool.submit(lock.locked).result(10) is False
         assert pool.decision is not None and pool.decision.engine == "threads" and "pickle" in pool.decision.reason
+
+
+def test_auto_remembers_no_thread_that_has_left() -> None:
+    with treadle.Pool(1, max_tasks_per_worker=1) as pool:
+        lock = threading.Lock()  # it can't be pickled
+        assert [pool.submit(lambda x: (lock.locked(), x)[1], x).result(10) for x in range(30)] == list(range(30))
+        engine: Any = pool.driver.engine
+        assert str(pool.decision).startswith("threads")
+        assert not engine._of
+
+
+def test_auto_decides_without_a_lock_on_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    free: list[bool] = []
+    retarget = Driver.retarget
+
+    def note(self: Driver, *args: Any, **kwargs: Any) -> None:
+        lock: Any = self.engine._lock  # type: ignore[attr-defined]
+
+        def look() -> None:  # in another thread, which has nothing of this one's
+            free.append(lock.acquire(timeout=0.0))
+            if free[-1]:
+                lock.release()
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        retarget(self, *args, **kwargs)
+
+    monkeypatch.setattr(Driver, "retarget", note)
+    with treadle.Pool(2) as pool:
+        assert list(pool.map(wait_a_little, range(30))) == [None] * 30  # measured
+        pool.driver.renew()
+        pool.options(memory_limit=1 << 30)
+    with treadle.Pool(2) as pool:
+        gate = threading.Lock()
+        assert pool.submit(lambda: gate.locked()).result(10) is False  # it can't be pickled
+    with treadle.Pool(2) as pool:
+        pool.options(memory_limit=1 << 30)
+    assert free and all(free)
+
+
+def test_a_map_that_is_refused_leaves_no_pool_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: AutoEngine, options: Any) -> None:
+        raise ValueError("not that")
+
+    warm.close()
+    before = set(registry._live)
+    monkeypatch.setattr(AutoEngine, "accept", refuse)
+    with pytest.raises(ValueError, match="not that"):
+        next(treadle.map(abs, [1], retries=2))
+    assert set(registry._live) == before
+
+
+def test_what_waits_within_an_inline_task_decides_nothing_in_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt may come between any two steps there: also between a decision and what it asks for."""
+    lends: list[tuple[int, bool]] = []
+    handle = Driver._handle
+
+    def note(self: Driver, event: Any) -> None:
+        if isinstance(event, brain.Lend):
+            lends.append((event.change, in_main_thread()))
+        handle(self, event)
+
+    monkeypatch.setattr(Driver, "_handle", note)
+    with treadle.Pool(1, "inline") as pool:
+        assert pool.submit(lambda: pool.submit(abs, -3).result()).result() == 3
+    assert lends and not any(here for _, here in lends)
+    assert sum(change for change, _ in lends) == 0
 
 
 def test_a_pool_cannot_be_pickled(pools: MakeExecutor) -> None:

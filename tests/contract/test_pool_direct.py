@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 import treadle
 from treadle.errors import WorkerDied
 from treadle.pool.driver import Driver
+from treadle.pool.future import Future
 
 
 def double(x: int) -> int:
@@ -164,6 +166,33 @@ def test_failures_timeouts_and_deaths_while_waiting(pool: treadle.Pool) -> None:
         pool.submit(signal.raise_signal, signal.SIGKILL).result()
 
 
+@pytest.mark.parametrize("timeout", [0.03, 0.2])
+def test_a_timeout_is_for_all_of_the_wait(pool: treadle.Pool, timeout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of it is spent where the value is looked for in the worker's lane, and only the rest after that."""
+    spent: list[float] = []
+    left: list[float | None] = []
+    fetch, wait = Driver.fetch, Future._wait
+
+    def note_fetch(self: Driver, future: Any, timeout: float | None) -> bool:
+        begin = time.monotonic()
+        found = fetch(self, future, timeout)
+        spent.append(time.monotonic() - begin)
+        return found
+
+    def note_wait(self: Future, timeout: float | None) -> None:
+        left.append(timeout)
+        wait(self, timeout)
+
+    monkeypatch.setattr(Driver, "fetch", note_fetch)
+    monkeypatch.setattr(Future, "_wait", note_wait)
+    slow = pool.submit(nap, 1.0)
+    with pytest.raises(TimeoutError):
+        slow.result(timeout)
+    (first,), (rest,) = spent, left
+    assert rest is not None and first > 0.0 and rest <= max(0.0, timeout - first)
+    assert slow.result() == 1.0
+
+
 def test_several_functions_and_large_values(pool: treadle.Pool) -> None:
     for i in range(20):
         assert pool.submit(double, i).result() == 2 * i
@@ -225,6 +254,36 @@ def test_a_signal_handler_has_a_round_trip_of_its_own(pool: treadle.Pool) -> Non
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert got == [10] * 10
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("engine", ["processes", "auto"])
+def test_a_fork_while_another_thread_has_the_locks_of_a_pool(engine: Any) -> None:
+    """The child's submit is refused at once, and what it encodes and closes waits for no thread that is not there."""
+    with treadle.Pool(1, engine) as pool:
+        assert pool.submit(double, 2).result() == 4
+        driver: Any = pool.driver
+        one = driver.engine if engine == "processes" else driver.engine._processes
+        with contextlib.ExitStack() as stack:
+            for lock in (one._calls.functions._lock, one._making, driver._finishing):
+                stack.enter_context(lock)
+            if engine == "auto":
+                stack.enter_context(driver.engine._lock)
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(10)
+                try:
+                    pool.submit(lambda: None)
+                except treadle.PoolClosed:
+                    driver.engine.encode(fail, (1,), None, {})
+                    if engine == "auto":
+                        gate = threading.Lock()
+                        driver.engine.encode(lambda: gate, (), None, {})  # it can't be pickled: that decides
+                    driver.engine.close()
+                    os._exit(7)
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        assert pool.submit(double, 3).result() == 6
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

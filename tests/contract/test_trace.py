@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,17 @@ def test_processes(path: Path) -> None:
     ends = {e["id"]: e for e in work.events(path, ph="f")}
     assert len(begins) == 6 and begins.keys() == ends.keys()
     assert all(begins[id]["pid"] == os.getpid() and begins[id]["ts"] <= ends[id]["ts"] for id in begins)
+
+
+def test_a_task_that_is_sent_directly_has_its_arrow_too(path: Path) -> None:
+    with treadle.Pool(1, "processes", trace=path) as pool:
+        for i in range(20):
+            assert pool.submit(work.double, i).result() == 2 * i
+    assert len(work.events(path, cat="task", ph="X")) == 20
+    begins = {e["id"]: e for e in work.events(path, ph="s")}
+    ends = {e["id"]: e for e in work.events(path, ph="f")}
+    assert len(begins) == 20 and begins.keys() == ends.keys()
+    assert all(begins[id]["ts"] <= ends[id]["ts"] for id in begins)
 
 
 def test_threads(path: Path) -> None:
@@ -92,6 +105,28 @@ def test_a_map_that_is_left_early_leaves_its_trace(path: Path) -> None:
     with treadle.map(work.nap, range(1000), engine="threads", workers=1, trace=path) as results:
         next(results)
     assert work.events(path, cat="task", name="nap")
+
+
+def test_a_stream_that_is_left_early_leaves_its_trace(path: Path) -> None:
+    with treadle.map(work.thrice, range(1000), engine="threads", workers=1, stream=True, trace=path) as values:
+        next(values)
+    assert not recorder._live
+    assert work.events(path, cat="task", name="thrice")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_map_that_is_dropped_leaves_its_trace(path: Path, stream: bool) -> None:
+    fn = work.thrice if stream else work.nap
+    values = treadle.map(fn, range(1000), engine="threads", workers=1, stream=stream, trace=path)
+    next(values)
+    assert len(recorder._live) == 1
+    del values
+    gc.collect()
+    until = time.monotonic() + 20
+    while recorder._live:  # the pool's thread does it
+        assert time.monotonic() < until, "it records on"
+        time.sleep(0.002)
+    assert work.events(path, cat="task", name=fn.__name__)
 
 
 def test_warm_workers_are_recorded_too(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def double(x: int) -> int:
 def nap(x: int) -> int:
     time.sleep(0.002)
     return x
+
+
+def thrice(x: int) -> Iterator[int]:
+    for _ in range(3):
+        time.sleep(0.002)
+        yield x
 
 
 def sad(x: int) -> int:

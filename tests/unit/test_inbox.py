@@ -124,13 +124,14 @@ def test_bytes_count_as_well() -> None:
     assert 0 < inbox.wants() <= 8, "no more than fit, by experience"
 
 
-def test_open_tasks_are_those_that_are_unread() -> None:
+def test_a_closed_one_gives_back_what_is_unread_and_takes_no_more() -> None:
     inbox = Inbox(1, None, False)
     slots = fill(inbox, 3)
     end(slots[1])
-    assert inbox.open_tasks() == [slot.task for slot in slots]
+    assert inbox.close() == [slot.task for slot in slots]
     assert inbox.take() is slots[1]
-    assert inbox.open_tasks() == [slots[0].task, slots[2].task]
+    assert inbox.close() == [slots[0].task, slots[2].task]
+    assert inbox.add([Slot(inbox, 3)], 0) is False and inbox.unread == 2
 
 
 def test_a_dropped_inbox_is_collected_with_its_slots() -> None:

@@ -693,6 +693,22 @@ def test_a_death_between_two_tasks_blames_nobody() -> None:
     assert world.ends == {id(task): RETURNED}
 
 
+def test_what_was_cancelled_before_it_came_is_not_taken_in() -> None:
+    world = ready_world(1)
+    tasks = [make_task() for _ in range(3)]
+    world.tasks += tasks
+    world.tell(brain.Cancel([tasks[1]]))
+    world.tell(brain.Submit(tasks))
+    world.drain()
+    assert [world.ends[id(t)] for t in tasks] == [RETURNED, CANCELLED, RETURNED]
+    last = make_task()
+    world.tasks.append(last)
+    world.tell(brain.Cancel([last]))
+    world.tell(brain.Shutdown(False, True))
+    world.tell(brain.Submit([last]))  # the end has come meanwhile
+    assert world.ends[id(last)] == CANCELLED
+
+
 def test_over_time_means_killed_and_named_so() -> None:
     world = World(1)
     task = make_task(timeout=1.0)

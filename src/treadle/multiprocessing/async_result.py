@@ -118,11 +118,11 @@ def submit(
     if not callable(fn):
         raise TypeError(f"the function must be callable, not {fn!r}")
     args, kwargs = tuple(args), dict(kwargs)
+    if driver.closing:
+        raise driver.refusal()
     try:
         call = driver.engine.encode(fn, args, kwargs, None)
     except TaskNotPicklable as error:
-        if driver.closing:
-            raise driver.refusal() from None
         trouble = describe_task(error, Task(Call(fn, args, kwargs), future))
         assert isinstance(future, FutureWithCallbacks)
         # Not in this thread, which may hold a lock that the callback takes.

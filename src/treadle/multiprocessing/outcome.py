@@ -65,17 +65,21 @@ class Outcome:
                 kind, length = HEADER.unpack(header)
                 if kind:
                     self._read = kind, _read_all(fd, length, HEADER.size)
-            self.close()
+            self._close()
 
     def close(self) -> None:
         """Give the descriptor back.  Idempotent."""
+        with self._reading:
+            self._close()
+
+    def _close(self) -> None:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
-            self.close()
+            self._close()  # nobody reads: that would hold it
 
 
 def _inherit(fd: Any) -> Outcome:

@@ -165,7 +165,7 @@ class AsyncMapIterator(AsyncIterator[Any]):
 
     def _unread_later(self) -> Callable[[], list[Task]]:
         """What gives the tasks that were submitted and not read, without the iterator."""
-        return self._feeder.unread
+        return self._feeder.close
 
     def __del__(self) -> None:
         # Possibly in the middle of anything, so without any lock: the reactor does it.

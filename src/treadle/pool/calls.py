@@ -19,6 +19,10 @@ class CallTable:
         self.functions = FunctionTable()
         self.variables = contexts.VariableTable()
 
+    def after_fork(self) -> None:
+        """In a forked child: another thread of the parent may have been in it."""
+        self.functions.after_fork()
+
     def encode(
         self,
         fn: Callable[..., Any],

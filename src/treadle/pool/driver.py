@@ -186,11 +186,11 @@ class Driver:
         if worker is None:
             yield
             return
-        self._handle(brain.Lend(worker, 1))
+        self._soon(brain.Lend(worker, 1))
         try:
             yield
         finally:
-            self._handle(brain.Lend(worker, -1))
+            self._soon(brain.Lend(worker, -1))
 
     @property
     def pace(self) -> float:
@@ -321,6 +321,13 @@ class Driver:
         self.reactor.call_soon(handle)
         wait(handled.wait)
 
+    def _soon(self, event: Event) -> None:
+        """The same, without waiting for it in the main thread."""
+        if in_main_thread() and self.reactor.running:
+            self.reactor.call_soon(lambda: self._handle(event))
+        else:
+            self._handle(event)
+
     def _handle(self, event: Event) -> None:
         with self._lock:
             instructions = self._absorb()
@@ -434,7 +441,7 @@ class Driver:
 
     def after_fork(self) -> None:
         """In a forked child: all this is the parent's."""
-        self._lock = sync.Lock()
+        self._lock, self._finishing = sync.Lock(), sync.Lock()
         self._state.closing = True
         self.desk.open(None)
         # The epoll object is shared with the parent: what is removed from it here would be removed there as well.

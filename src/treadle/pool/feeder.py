@@ -153,7 +153,8 @@ class Feeder:
             return
         batch, bad, slots, size = self._batch, self._bad, self._slots, self._size
         self._batch, self._bad, self._slots, self._size = [], [], [], 0
-        self.inbox.add(slots, size)
+        if not self.inbox.add(slots, size):
+            return  # it was closed meanwhile, by another thread or a finalizer
         if batch and not self.owner.driver.submit(batch):
             raise self.owner.driver.refusal()
         for slot, task, error in bad:
@@ -172,9 +173,12 @@ class Feeder:
         else:
             self.failed += 1
 
-    def unread(self) -> list[Task]:
-        """The tasks that were submitted and not read."""
-        return self.inbox.open_tasks()
+    def close(self) -> list[Task]:
+        """Submit no more, whoever is in `flush`.  Returns the unread tasks, that were submitted or are about to be.
+
+        To be dropped: the brain takes in none that it was told to drop before it came.
+        """
+        return self.inbox.close()
 
 
 def source(iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:

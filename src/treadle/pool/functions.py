@@ -40,6 +40,10 @@ class FunctionTable:
         self._lock = threading.Lock()  # guards changes of `known`; its `get` is atomic, and an entry never changes
         self.known: dict[int, _core.Known] = {}  # by their ids; the native core reads it too (`_core.Desk`)
 
+    def after_fork(self) -> None:
+        """In a forked child: another thread of the parent may have been in it."""
+        self._lock = threading.Lock()
+
     def encode(self, fn: Callable[..., Any]) -> Function:
         """Pickle `fn`, or find it again.  Raises `TaskNotPicklable`."""
         entry = self.known.get(id(fn))

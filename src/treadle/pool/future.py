@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from .._native import _core
@@ -68,9 +69,15 @@ class Future(_core.FutureCore, concurrent.futures.Future[Any]):
 
     def _wait_result(self, timeout: float | None = None) -> Any:
         """`result` where it is not simply there."""
-        if self._driver.fetch(self, timeout):
-            return self._result
-        self._wait(timeout)
+        if timeout is None:
+            if self._driver.fetch(self, None):
+                return self._result
+            self._wait(None)
+        else:
+            until = time.monotonic() + timeout
+            if self._driver.fetch(self, timeout):
+                return self._result
+            self._wait(max(0.0, until - time.monotonic()))  # `fetch` has taken a part of it
         return concurrent.futures.Future.result(self, 0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:

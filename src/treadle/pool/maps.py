@@ -242,13 +242,14 @@ class MapIterator(_core.Reader, Iterator[Any]):
         self.until_feed = 0
         if self._thread is not None:
             self._thread.room.release()
-        owner, feeder = self._owner, self._feeder
+        owner = self._owner
         if owner is None:
             return
+        tasks = [] if self._feeder is None else self._feeder.close()
         if self._owned:
             owner.driver.terminate()
-        elif feeder is not None:
-            owner.driver.drop(feeder.unread())
+        else:
+            owner.driver.drop(tasks)
         self._close_extras()
 
     def _finish(self) -> None:
@@ -290,6 +291,9 @@ class MapIterator(_core.Reader, Iterator[Any]):
         driver = self._owner.driver
         if self._owned:
             driver.abandon()
+            recorder = getattr(self._owner, "recorder", None)
+            if recorder is not None:
+                driver.reactor.call_soon(recorder.finish)
         else:
-            tasks = self._feeder.unread()
+            tasks = self._feeder.close()
             driver.reactor.call_soon(lambda: driver.drop(tasks))

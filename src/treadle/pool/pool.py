@@ -136,12 +136,12 @@ class Pool(concurrent.futures.Executor):
         if not callable(fn):
             raise TypeError(f"the function must be callable, not {fn!r}")
         driver = self._driver
+        if driver.closing:  # first: a forked child must not touch what another thread had in hand
+            raise driver.refusal()
         self._accept(options)
         try:
             call = driver.engine.encode(fn, args, kwargs, None)
         except TaskNotPicklable as error:
-            if driver.closing:
-                raise driver.refusal()
             future = Future(driver)
             # Without its traceback: this frame holds the future.  Its cause has what matters.
             future.fail(describe_task(error.with_traceback(None), Task(Call(fn, args, kwargs), future)))
@@ -453,8 +453,12 @@ def map(
         recorder = _record(trace)
         try:
             owned: Owned = machinery.lease(workers, engine, start_method, address, recorder)
-            if task is not DEFAULT:
-                owned.driver.engine.accept(task)
+            try:
+                if task is not DEFAULT:
+                    owned.driver.engine.accept(task)
+            except BaseException:  # an engine of somebody's own may refuse what it likes
+                owned.driver.terminate()
+                raise
         except BaseException:
             if recorder is not None:
                 recorder.finish()

@@ -23,6 +23,28 @@ from .waits import DAEMON
 READ = select.EPOLLIN
 
 
+class _Bell:
+    """What wakes the reactor: an eventfd that is closed when nobody holds this any more.
+
+    Who rings it does so without a lock, and must not write into a file that was given its number meanwhile.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def close(self, close: Callable[[int], None] = os.close) -> None:
+        """While nobody else can ring it.  Idempotent."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            close(fd)
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            self.close()
+
+
 class Reactor:
     """An epoll loop with timers, in a daemon thread that starts with the first call that needs it."""
 
@@ -31,7 +53,7 @@ class Reactor:
         self._lock = threading.Lock()  # guards: _thread, _handlers, _timers.  No callback runs under it.
         self._thread: threading.Thread | None = None
         self._epoll: select.epoll | None = None
-        self._wake_fd = -1
+        self._bell: _Bell | None = None
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -104,8 +126,8 @@ class Reactor:
                 return
             try:
                 self._epoll = select.epoll()
-                self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-                self._epoll.register(self._wake_fd, READ)
+                self._bell = _Bell()
+                self._epoll.register(self._bell.fd, READ)
                 thread = threading.Thread(target=self._run, name=self._name, daemon=DAEMON)
                 thread.start()
             except BaseException:
@@ -128,16 +150,19 @@ class Reactor:
         """In a forked child: the thread is not there; give the descriptors back."""
         self._lock = threading.Lock()
         self._stopping = True
+        bell = self._bell
         self._close()
+        if bell is not None:
+            bell.close()  # at once: a thread of the parent's may have held it, and will never let go of it here
 
     def _wake(self) -> None:
-        fd = self._wake_fd
-        if fd < 0 or self._signalled:
+        bell = self._bell  # held until it is rung: so it is not closed meanwhile
+        if bell is None or self._signalled:
             return
         try:
             self._signalled = True
-            os.eventfd_write(fd, 1)
-        except OSError:  # it has been closed meanwhile: nobody is asleep
+            os.eventfd_write(bell.fd, 1)
+        except OSError:  # it has been rung so often that no more fits
             pass
         except BaseException:  # an interrupt before the write: let the next one write
             self._signalled = False
@@ -147,7 +172,7 @@ class Reactor:
         _core.thread_name(self._name)
         _core.thread_role("service")
         with self._lock:  # `start` holds it until it is sure of this thread
-            epoll, wake_fd = self._epoll, self._wake_fd
+            epoll, wake_fd = self._epoll, -1 if self._bell is None else self._bell.fd
         if epoll is None:  # Ctrl-C while it was waiting for this thread to come up
             return
         try:
@@ -206,8 +231,6 @@ class Reactor:
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = None
-        if self._wake_fd >= 0:
-            fd, self._wake_fd = self._wake_fd, -1
-            os.close(fd)
+        self._bell = None
         self._handlers.clear()
         self._timers.clear()

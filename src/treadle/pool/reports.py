@@ -133,7 +133,19 @@ class Receiver:
                 sys.excepthook(*sys.exc_info())
 
     def close(self) -> None:
-        """Give the descriptors back.  Idempotent."""
+        """Give the descriptors back, once nobody reads any more: the numbers are others' then.  Idempotent."""
+        if self._reader == threading.get_ident():  # in a handler: `drain` looks before it reads on
+            self._close()
+        else:
+            with self.reading:
+                self._close()
+
+    def after_fork(self) -> None:
+        """In a forked child: give the descriptors back, whatever another thread of the parent's was doing."""
+        self.reading = threading.Lock()
+        self._close()
+
+    def _close(self) -> None:
         fds, self.fd, self._write_fd = (self.fd, self._write_fd), -1, -1
         for fd in fds:
             if fd >= 0:

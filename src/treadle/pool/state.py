@@ -109,7 +109,8 @@ class State(Backlog):
         if self.killing or self.closed:  # it came when the end had begun
             ends: list[tuple[Task, int, Any]] = []
             for task in event.tasks:
-                self._end(task, CANCELLED, None, ends)
+                if task.state == NEW:
+                    self._end(task, CANCELLED, None, ends)
             out.append(Settle(ends))
             return
         optioned = self._enqueue(event.tasks)

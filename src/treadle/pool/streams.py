@@ -80,10 +80,12 @@ class Hub:
         self._wake: Callable[[], None] | None = None  # to be called when something comes; then it is None again
         self.closed = False
 
-    def add(self, stream: Stream) -> None:
-        """It is about to be submitted."""
+    def add(self, stream: Stream) -> bool:
+        """It is about to be submitted.  False, and it must not be, if nobody reads any more."""
         with self._lock:
-            self.streams.append(stream)
+            if not self.closed:
+                self.streams.append(stream)
+            return not self.closed
 
     def take(self) -> tuple[Stream, int, Any] | None:
         """The next value, or the error that an input has ended with."""
@@ -200,7 +202,8 @@ class StreamFeeder:
             call, trouble = Call(self._fn, args, None), error
         task = stream.task = Task(call, stream, self._index, self._options.task)
         self._index += 1
-        hub.add(stream)
+        if not hub.add(stream):
+            return
         if trouble is not None:
             hub.ended(stream, RAISED, trouble)
         elif not driver.submit([task]):
@@ -266,12 +269,14 @@ class StreamIterator(MapIterator):
             self._owner.driver.terminate()
         else:
             self._owner.driver.drop(tasks, True)
+        self._close_extras()
 
     def __del__(self) -> None:
         # Possibly in the middle of anything, so without any lock: the reactor does it.
         if getattr(self, "_closed", True) or self._owner is None or self._streams is None:
             return
         driver, hub, owned = self._owner.driver, self._streams.hub, self._owned
+        recorder = getattr(self._owner, "recorder", None)
 
         def close() -> None:
             tasks = hub.close()
@@ -279,5 +284,7 @@ class StreamIterator(MapIterator):
                 driver.shutdown(cancel=True, kill=True)
             else:
                 driver.drop(tasks, True)
+            if recorder is not None:
+                recorder.finish()
 
         driver.reactor.call_soon(close)

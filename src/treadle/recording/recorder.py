@@ -105,7 +105,9 @@ class Recorder:
             assert self._end is not None
             self._write(self._end)
             self._finished = True
-            os.close(self._descriptor)
+            # First: a child that is forked meanwhile closes what stands there.
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
         with _lock:
             _live.remove(self)
 
@@ -234,7 +236,7 @@ def _in_child() -> None:
     _lock = threading.Lock()
     shared, _shared = _shared, None
     for descriptor in [recorder._descriptor for recorder in _live] + ([shared.descriptor] if shared else []):
-        with contextlib.suppress(OSError):
+        if descriptor >= 0:
             os.close(descriptor)
     _live.clear()
 

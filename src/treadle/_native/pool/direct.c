@@ -26,14 +26,15 @@ static bool send_to_seat(struct core_state *core, struct state_object *state, st
 bool direct_send(struct core_state *core, struct state_object *state, struct task_object *task)
 {
     struct worker_object *worker = dispatch_idle(core, state, task);
+    uint64_t seq = (uint64_t)state->next_seq;
     bool sent = false;
     if (worker == NULL || state->ahead >= AHEAD_MOST || worker->lane == NULL) {
         /* nowhere */
     } else if (Py_TYPE(worker->lane) == core->seat_type) {
         sent = send_to_seat(core, state, worker, task);
-    } else if (Py_TYPE(worker->lane) == core->lane_type && lane_write_task(worker->lane, core, task, (uint64_t)state->next_seq)) {
+    } else if (Py_TYPE(worker->lane) == core->lane_type && lane_write_task(worker->lane, core, task, seq)) {
         sent = dispatch_place(state, worker, task) == 0;
-        lane_write_end(worker->lane, sent);
+        lane_write_end(worker->lane, core, task, seq, sent);
     }
     state->ahead += sent;
     PyErr_Clear();

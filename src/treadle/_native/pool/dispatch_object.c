@@ -399,14 +399,27 @@ failed:
     return NULL;
 }
 
-/* _enqueue(tasks) -> has any of them options?  They are QUEUED now. */
+/* A list of those that are NEW; NULL with an exception. */
+static PyObject *only_new(PyObject *tasks)
+{
+    PyObject *some = PyList_New(0);
+    Py_ssize_t i;
+    for (i = 0; some != NULL && i < PyList_GET_SIZE(tasks); i++) {
+        PyObject *task = PyList_GET_ITEM(tasks, i);
+        if (((struct task_object *)task)->state == TASK_NEW && PyList_Append(some, task) < 0)
+            Py_CLEAR(some);
+    }
+    return some;
+}
+
+/* _enqueue(tasks) -> has any of them options?  They are QUEUED now, but for those that were cancelled before they came. */
 static PyObject *state_enqueue(PyObject *op, PyObject *tasks)
 {
     struct state_object *self = (struct state_object *)op;
     struct core_state *core = core_state_of(op);
     PyObject *done;
-    Py_ssize_t i;
-    bool odd = false;
+    Py_ssize_t i, count;
+    bool odd = false, all = true;
     if (!PyList_Check(tasks) || self->queue == NULL) {
         PyErr_SetString(PyExc_TypeError, "_enqueue takes a list of tasks");
         return NULL;
@@ -417,14 +430,23 @@ static PyObject *state_enqueue(PyObject *op, PyObject *tasks)
             PyErr_SetString(PyExc_TypeError, "_enqueue takes a list of tasks");
             return NULL;
         }
+        all &= task->state == TASK_NEW;
+    }
+    tasks = all ? Py_NewRef(tasks) : only_new(tasks);
+    if (tasks == NULL)
+        return NULL;
+    count = PyList_GET_SIZE(tasks);
+    for (i = 0; i < count; i++) {
+        struct task_object *task = (struct task_object *)PyList_GET_ITEM(tasks, i);
         task->state = TASK_QUEUED;
         odd |= task->options != core->default_options;
     }
     done = PyObject_CallMethodOneArg(self->queue, core->text_extend, tasks);
+    Py_DECREF(tasks);
     if (done == NULL)
         return NULL;
     Py_DECREF(done);
-    self->queued += PyList_GET_SIZE(tasks);
+    self->queued += count;
     publish(self);
     return Py_NewRef(odd ? Py_True : Py_False);
 }
@@ -803,7 +825,7 @@ static PyMethodDef state_methods[] = {
     {"_finish", FAST(state_finish), METH_FASTCALL,
      "_finish($self, worker, results, ends, /)\n--\n\nEnd those that returned; (nanoseconds, the others or None, how many)."},
     {"_enqueue", state_enqueue, METH_O,
-     "_enqueue($self, tasks, /)\n--\n\nNew tasks join the queue; whether any of them has options."},
+     "_enqueue($self, tasks, /)\n--\n\nNew tasks join the queue; whether any of them has options.  Others are ignored."},
     {"_exchange", FAST(state_exchange), METH_FASTCALL,
      "_exchange($self, worker, seq, /)\n--\n\n"
      "This task has returned: it is done, and the worker gets the queue's next one, (seq, task).\n\n"

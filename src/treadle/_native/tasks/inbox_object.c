@@ -40,6 +40,7 @@ struct inbox_object {
     bool runs;          /* are there any, since the last look at the window? */
     double pace;        /* nanoseconds that an item of a run takes, smoothed; 0: not known */
     Py_ssize_t timeless; /* items of runs that have come since a time was told */
+    bool closed; /* Invariant: once true it stays so, and nothing is added */
 };
 
 static struct inbox_object *as_inbox(PyObject *op) { return (struct inbox_object *)op; }
@@ -373,7 +374,7 @@ static PyObject *inbox_add(PyObject *op, PyObject *args)
     struct inbox_object *self = as_inbox(op);
     PyObject *slots;
     Py_ssize_t i, size, items = 0;
-    bool fits, runs = false;
+    bool fits, closed, runs = false;
     if (!PyArg_ParseTuple(args, "O!n:add", &PyList_Type, &slots, &size))
         return NULL;
     for (i = 0; i < PyList_GET_SIZE(slots); i++) {
@@ -386,7 +387,8 @@ static PyObject *inbox_add(PyObject *op, PyObject *args)
         runs |= as_slot(slot)->values != NULL;
     }
     enter(self);
-    fits = line_reserve(self, (size_t)(PyList_GET_SIZE(slots) + self->unread) - (self->ordered ? self->count : 0));
+    closed = self->closed;
+    fits = !closed && line_reserve(self, (size_t)(PyList_GET_SIZE(slots) + self->unread) - (self->ordered ? self->count : 0));
     for (i = 0; fits && i < PyList_GET_SIZE(slots); i++) {
         struct slot_object *slot = as_slot(Py_NewRef(PyList_GET_ITEM(slots, i)));
         slot->before = self->last;
@@ -404,9 +406,9 @@ static PyObject *inbox_add(PyObject *op, PyObject *args)
         self->runs |= runs;
     }
     leave(self);
-    if (!fits)
+    if (!fits && !closed)
         return PyErr_NoMemory();
-    Py_RETURN_NONE;
+    return Py_NewRef(closed ? Py_False : Py_True);
 }
 
 /* One item of a run, as if it had been a task of its own.  Takes `value`. */
@@ -615,13 +617,14 @@ static PyObject *inbox_wants(PyObject *op, PyObject *Py_UNUSED(ignored))
     return PyLong_FromSsize_t(count);
 }
 
-static PyObject *inbox_open_tasks(PyObject *op, PyObject *Py_UNUSED(ignored))
+static PyObject *inbox_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     struct inbox_object *self = as_inbox(op);
     struct slot_object *slot, **held = NULL;
     PyObject *tasks;
     Py_ssize_t i, count = 0;
     enter(self);
+    self->closed = true;
     if (self->unread > 0)
         held = PyMem_RawMalloc((size_t)self->unread * sizeof *held);
     for (slot = held == NULL ? NULL : self->first; slot != NULL; slot = slot->after) {
@@ -674,7 +677,8 @@ static PyGetSetDef inbox_getset[] = {
 
 static PyMethodDef inbox_methods[] = {
     {"add", inbox_add, METH_VARARGS,
-     "add($self, slots, size, /)\n--\n\nThese are about to be submitted, with so many bytes of input."},
+     "add($self, slots, size, /)\n--\n\n"
+     "These are about to be submitted, with so many bytes of input.  False, and they must not be, if it was closed."},
     {"take", inbox_take, METH_NOARGS,
      "take($self, /)\n--\n\nThe next slot to read, or None.  Only the reader calls this and the next two."},
     {"next_value", inbox_next_value, METH_O,
@@ -685,8 +689,8 @@ static PyMethodDef inbox_methods[] = {
     {"has_next", inbox_has_next, METH_NOARGS, "has_next($self, /)\n--\n\nCan one be read without waiting?"},
     {"wants", inbox_wants, METH_NOARGS,
      "wants($self, /)\n--\n\nHow many more items to submit now; 0 also while it is not worth the trouble yet."},
-    {"open_tasks", inbox_open_tasks, METH_NOARGS,
-     "open_tasks($self, /)\n--\n\nThe tasks that are submitted and unread."},
+    {"close", inbox_close, METH_NOARGS,
+     "close($self, /)\n--\n\nNothing is added any more.  Returns the tasks that are unread: they were submitted, or are about to be."},
     {NULL, NULL, 0, NULL},
 };
 

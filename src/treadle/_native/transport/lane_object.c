@@ -40,7 +40,7 @@ struct lane_object {
     uint32_t claims;                /* numbers given out so far; guarded by receiving */
     _Atomic uint32_t spin, waits;   /* how long it pays to look before sleeping; of the claimant */
     struct lane_record came;        /* between lane_read_value and lane_read_end */
-    _Atomic uint64_t last; /* the highest number of a task that has reported its end */
+    _Atomic uint64_t last; /* the number of the task, or item of a run, whose end was received last */
 };
 
 /* -- making and closing ------------------------------------------------------------------------------------------------ */
@@ -616,13 +616,17 @@ bool lane_write_task(PyObject *op, struct core_state *core, struct task_object *
     return false;
 }
 
-void lane_write_end(PyObject *op, bool sent)
+void lane_write_end(PyObject *op, struct core_state *core, struct task_object *task, uint64_t seq, bool sent)
 {
     struct lane_object *self = (struct lane_object *)op;
-    if (sent)
+    uint64_t recording = tl_trace_on();
+    if (sent) {
+        if (__builtin_expect(recording != 0, 0)) /* first: nothing runs before it was sent */
+            core_trace_sent(core, recording, seq, core_trace_index(task->index), atomic_load(&self->lane.page->token));
         publish(self);
-    else
+    } else {
         lane_take_back(&self->lane.write);
+    }
     latch_leave(&self->sending);
 }
 
@@ -868,7 +872,7 @@ static PyGetSetDef lane_getset[] = {
     {"claimed", get_claimed, NULL, "Does a thread wait for results itself?  It tells the event of what it leaves.", NULL},
     {"plain", get_plain, set_plain, "May tasks be sent without asking the engine, `flag` being 0?", NULL},
     {"descriptor", get_fd, NULL, "What the worker opens it by; -1 after `sent`.", NULL},
-    {"last", get_last, NULL, "The highest number of a task whose end has been received.", NULL},
+    {"last", get_last, NULL, "The number of the task, or item of a run, whose end was received last.", NULL},
     {"token", get_token, NULL, "The worker's process on the board; 0 if it has not come so far.", NULL},
     {"damaged", get_damaged, NULL, "Has the worker sent what can't be read?", NULL},
     {NULL, NULL, NULL, NULL, NULL},

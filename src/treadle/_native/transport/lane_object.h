@@ -8,7 +8,7 @@
 /* A task into an idle worker's lane, and what that waits for is woken; false: it has to go the ordinary way.  After it comes
  * lane_write_end(), which makes it seen, or takes it back. */
 bool lane_write_task(PyObject *lane, struct core_state *core, struct task_object *task, uint64_t seq);
-void lane_write_end(PyObject *lane, bool sent);
+void lane_write_end(PyObject *lane, struct core_state *core, struct task_object *task, uint64_t seq, bool sent);
 
 /* A thread waits itself for the next result of the lane's worker. */
 struct lane_claim {

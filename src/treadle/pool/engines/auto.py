@@ -40,8 +40,8 @@ class AutoEngine:
         self._reactor = reactor
         self._processes = ProcessEngine(self, reactor, start_method)
         self._threads = ThreadEngine(pool, reactor)
-        self._of: dict[int, Engine] = {}
-        self._lock = threading.RLock()  # guards: decision, _measure.  Rank: before the driver's.
+        self._of: dict[int, Engine] = {}  # of the workers that are processes; threads report straight to the pool
+        self._lock = threading.Lock()  # guards: decision, _measure.  A leaf
         self._measure = Measure()
         self.decision: Decision | None = None
         # So many calls may start before the choice: enough that no worker idles while the last ones are measured.
@@ -75,7 +75,7 @@ class AutoEngine:
         return self.decision is not None and self._now.batches
 
     def _decide(self, decision: Decision) -> None:
-        """Once.  Under the lock, so that nobody encodes a call for one engine and has it sent to the other."""
+        """Once."""
         with self._lock:
             if self.decision is not None:
                 return
@@ -88,7 +88,9 @@ class AutoEngine:
             self._processes.measure = False
             if threads:
                 self._now = self._threads
-            self._pool.retarget(starts=None, replace=threads)
+        # Without the lock: much may follow from it.  What comes in between for the wrong engine, `send` gives back; and
+        # nobody calls `renew` meanwhile, for the pool is in use.
+        self._pool.retarget(starts=None, replace=threads)
 
     def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
         if self._now is self._threads:
@@ -132,14 +134,15 @@ class AutoEngine:
 
     def _require_processes(self, option: str) -> None:
         """There is something that only processes can keep."""
+        decision = Decision("processes", f"{option} was asked for")
+        self._decide(decision)
         with self._lock:
-            if self.decision is None:
-                self._decide(Decision("processes", f"{option} was asked for"))
-            elif not self._started and self._now is self._threads:
-                # This Python has no global lock, and nothing has been started yet.
-                self.decision = Decision("processes", f"{option} was asked for")
-                self._now = self._processes
-                self._pool.retarget(starts=None, replace=True)
+            if self._started or self._now is self._processes:
+                return
+            # This Python has no global lock, and nothing has been started yet.
+            self.decision = decision
+            self._now = self._processes
+        self._pool.retarget(starts=None, replace=True)
 
     def renew(self) -> None:
         with self._lock:
@@ -150,7 +153,7 @@ class AutoEngine:
             self.decision = None
             self._now = self._processes
             self._processes.measure = True
-            self._pool.retarget(starts=self.probes, replace=threads)
+        self._pool.retarget(starts=self.probes, replace=threads)
 
     @property
     def known(self) -> dict[int, _core.Known] | None:
@@ -168,21 +171,21 @@ class AutoEngine:
 
     def start(self, worker: int) -> None:
         self._started = True
-        engine = self._of[worker] = self._now
+        engine = self._now
+        if engine is self._processes:
+            self._of[worker] = engine
         engine.start(worker)
 
     def send(self, worker: int, batch: Sequence[tuple[int, Task]]) -> None:
         if self.decision is None:
             self._reactor.call_later(EARLY_SECONDS, self._sample)
-        engine = self._of.get(worker)
-        if engine is self._processes:
+        if worker in self._of:
             # A call that can't be pickled, which came between the choice of threads and the brain's learning of it.
             strays = [seq for seq, task in batch if task.call.payload is None]
             if strays:
                 self._reactor.call_soon(lambda: self._pool.skipped(worker, strays))
                 batch = [(seq, task) for seq, task in batch if task.call.payload is not None]
-        if engine is not None:
-            engine.send(worker, batch)
+        self._engine(worker).send(worker, batch)
 
     def _sample(self) -> None:
         with self._lock:
@@ -191,10 +194,10 @@ class AutoEngine:
             times = [self._processes.call_times(worker) for worker in list(self._of)]
             running = [each for each in times if each is not None]
             decision = self._measure.sample(running)
-            if decision is not None:
-                self._decide(decision)
-            elif running:
-                self._reactor.call_later(EARLY_SECONDS, self._sample)
+        if decision is not None:
+            self._decide(decision)
+        elif running:
+            self._reactor.call_later(EARLY_SECONDS, self._sample)
 
     def stop(self, worker: int) -> None:
         self._engine(worker).stop(worker)
@@ -212,11 +215,10 @@ class AutoEngine:
         self._engine(worker).restore(worker)
 
     def pause(self, worker: int) -> None:
-        self._engine(worker).pause(worker)
+        self._processes.pause(worker)  # a thread waits by itself
 
     def resume(self, worker: int) -> None:
-        if worker in self._of:
-            self._of[worker].resume(worker)
+        self._processes.resume(worker)
 
     def pid(self, worker: int) -> int | None:
         return self._engine(worker).pid(worker)
@@ -232,11 +234,12 @@ class AutoEngine:
         self._threads.close()
 
     def after_fork(self) -> None:
+        self._lock = threading.Lock()
         self._processes.after_fork()
         self._threads.after_fork()
 
     def _engine(self, worker: int) -> Engine:
-        return self._of.get(worker, self._now)
+        return self._of.get(worker, self._threads)
 
     # -- what the process engine reports (the thread engine reports straight to the pool)
 
@@ -249,10 +252,10 @@ class AutoEngine:
     def finished(self, worker: int, results: Sequence[Result]) -> None:
         if self.decision is None:
             with self._lock:
-                for _, _, _, wall, cpu in results:
-                    decision = self._measure.add(worker, wall / 1e9, cpu / 1e9)
-                    if decision is not None:
-                        self._decide(decision)
+                decisions = [self._measure.add(worker, wall / 1e9, cpu / 1e9) for _, _, _, wall, cpu in results]
+            for decision in decisions:
+                if decision is not None:
+                    self._decide(decision)
         self._pool.finished(worker, results)
 
     def yielded(self, worker: int, seq: int, items: list[Any]) -> None:

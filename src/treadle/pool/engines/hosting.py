@@ -224,6 +224,7 @@ class HostingEngine:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
+        self._calls.after_fork()
         self._workers.clear()
 
     # -- from the guest

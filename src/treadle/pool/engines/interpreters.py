@@ -52,6 +52,10 @@ class InterpreterEngine(ThreadEngine):
         self.open: dict[_InterpreterThread, None] = {}
         self.initializer_pickled: tuple[bytes, bytes] | None = None
 
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._calls.after_fork()
+
     def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, memo: Memo) -> Call:
         return self._calls.encode(fn, args, kwargs, memo)
 

@@ -48,7 +48,10 @@ STOP_PATIENCE = 0.05  # seconds to wait for a stopped process to stand still
 class _Process:
     """One worker process, as the engine sees it."""
 
-    __slots__ = ("channel", "lane", "page", "pid", "pidfd", "started", "killed", "known", "lock", "trouble", "paused")
+    __slots__ = (
+        "channel", "lane", "page", "pid", "pidfd", "started", "discarded", "killed", "known", "lock", "trouble",
+        "paused",
+    )  # fmt: skip
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -57,6 +60,8 @@ class _Process:
         self.pid: int | None = None  # Invariant: None until the launcher says `started`
         self.pidfd = -1  # the same; both guarded by `lock`
         self.started = Event()  # set when the pid is known, or never will be
+        # Invariant: once True nothing is sent to `pid`, which may be another's.  Guarded by `lock`
+        self.discarded = False
         self.killed = False  # it is to be killed as soon as `pidfd` is known; guarded by `lock`
         self.known: OrderedDict[int, None] = OrderedDict()  # ids of the functions that it has, guarded by `lock`
         self.paused = False  # nothing is taken in.  Of the reactor's thread alone
@@ -103,7 +108,7 @@ class ProcessEngine:
         # Where large payloads lie.  Made when first needed; then it stays.
         self._store: _core.Store | None = None
         self._closed = False
-        self._making = threading.Lock()  # guards the making of _store; a leaf
+        self._making = threading.Lock()  # guards the making of _store and _reports; rank: before the reactor's
         self._trims = (
             False  # a look whether the store keeps memory for nothing is due.  Only the reactor's thread uses it.
         )
@@ -212,6 +217,7 @@ class ProcessEngine:
         try:
             self._launch(worker)
         except Exception as error:  # no descriptors left, no memory: report it as the end of a worker that never was
+            self.kill(worker, None)  # if it has come up in spite of it
             self._discard(worker)
             self._listener.ended(worker, None, Exit(None, None), str(error))
 
@@ -219,6 +225,11 @@ class ProcessEngine:
         channel = Channel(self._opened_store())
         process = _Process(channel)
         self._processes[worker] = process
+        # All of it before there is a process: that may be gone in a moment, and then the reactor's thread gives it all
+        # back, and the numbers of the descriptors are others'.
+        self._reactor.add(channel.fd, lambda events: self._readable(worker))
+        if self._initializer is not None:
+            self._patience.begin(worker)
         try:
             self._launcher.launch(worker, channel.remote_fds)
         finally:
@@ -229,19 +240,20 @@ class ProcessEngine:
             frames.append((wire.MEMORY, 0, self._most_memory, 0, b""))
         if self._initializer is not None:
             frames.append((wire.INITIALIZE, 0, 0, 0, self._initializer))
-            self._patience.begin(worker)
         channel.lane.send(frames)
         channel.lane.plain = not self._flag
         if self._reports is not None:
             channel.lane.hear(self._reports.fd, self._reports.reading)
-        self._reactor.add(channel.fd, lambda events: self._readable(worker))
 
     def _settings(self, page: Page) -> bytes:
         """What a new worker has to know of this program."""
-        reports = self._reports
-        if reports is None:
-            reports = self._reports = Receiver(inside.handlers)
-            self._reactor.add(reports.fd, lambda events: reports.drain())
+        with self._making:
+            if self._closed:
+                raise OSError("the pool is closed")
+            reports = self._reports
+            if reports is None:
+                reports = self._reports = Receiver(inside.handlers)
+                self._reactor.add(reports.fd, lambda events: reports.drain())
         workers = getattr(self._listener, "limit", None) or self.default_workers()
         return inside.settings(reports.place, inside.native.share(workers, available_cpus()), page.place)
 
@@ -252,8 +264,11 @@ class ProcessEngine:
 
     def _started(self, worker: int, pid: int, pidfd: int) -> None:
         process = self._processes.get(worker)
-        if process is None:
-            os.close(pidfd)
+        if process is None:  # its start has failed here, or all is closed: nobody else will end it
+            if pidfd >= 0:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                os.close(pidfd)
             return
         with process.lock:
             process.pid = pid
@@ -273,7 +288,7 @@ class ProcessEngine:
         self._hear()
         if parts := process.page.read():
             tell(process.pid, parts)
-        running = process.lane.look()[0]
+        running = self._running(process)
         if exitcode != 0:
             _core.trace_mark(f"worker {worker} {reason or describe_exit(exitcode)}", process.lane.token)
         if self._store is not None:
@@ -288,7 +303,13 @@ class ProcessEngine:
             )
         elif not reason:
             why = f"the process exits before it is ready, with code {exitcode}"
-        self._listener.ended(worker, running or None, Exit(pid, exitcode), why)
+        self._listener.ended(worker, running, Exit(pid, exitcode), why)
+
+    @staticmethod
+    def _running(process: _Process) -> int | None:
+        """Which task its page says that it runs, if that has not ended."""
+        current = process.lane.look()[0]
+        return None if current == 0 or current == process.lane.last else current
 
     def _late(self, worker: int) -> None:
         """Its initializer takes too long."""
@@ -444,11 +465,14 @@ class ProcessEngine:
         while _moves(process.pid) and time.monotonic() < until:
             time.sleep(0.0002)
         self._receive(worker, process)
-        return process.lane.look()[0] == seq and process.lane.last != seq
+        return self._running(process) == seq
 
     @staticmethod
     def _signal(process: _Process, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        # The lock: so that it is not discarded, and its number not another one's, meanwhile.
+        with process.lock, contextlib.suppress(ProcessLookupError):
+            if process.discarded:
+                return
             if process.pidfd >= 0:
                 signal.pidfd_send_signal(process.pidfd, number)
             elif process.pid is not None:  # there was no descriptor left for it
@@ -458,9 +482,7 @@ class ProcessEngine:
         """Send a signal to a worker, if it is there (still)."""
         process = self._processes.get(worker)
         if process is not None:
-            with process.lock:  # so that it is not discarded, and its number not another one's, meanwhile
-                if self._processes.get(worker) is process:
-                    self._signal(process, number)
+            self._signal(process, number)
 
     def wait_started(self, worker: int) -> int | None:
         """The pid of a worker that was asked for; waits for it, at most `START_PATIENCE` seconds."""
@@ -518,9 +540,11 @@ class ProcessEngine:
         self._reactor.remove(process.channel.fd)
         process.channel.close()
         process.page.close()
-        if process.pidfd >= 0:
-            os.close(process.pidfd)
-            process.pidfd = -1
+        with process.lock:
+            process.discarded = True
+            pidfd, process.pidfd = process.pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
 
     def lane(self, worker: int) -> _core.Lane | None:
         process = self._processes.get(worker)
@@ -537,17 +561,21 @@ class ProcessEngine:
         for worker in list(self._processes):
             self._discard(worker)
         self._close_reports()
-        # What is lent of it keeps it; this does not.
-        self._closed, self._store = True, None
 
     def _close_reports(self) -> None:
-        reports, self._reports = self._reports, None
+        with self._making:
+            # What is lent of the store keeps it; this does not.
+            self._closed, self._store = True, None
+            reports, self._reports = self._reports, None
+            if reports is not None:
+                self._reactor.remove(reports.fd)
         if reports is not None:
-            self._reactor.remove(reports.fd)
             reports.drain()
             reports.close()
 
     def after_fork(self) -> None:
+        self._making = threading.Lock()
+        self._calls.after_fork()
         self._patience.after_fork()
         self._launcher.after_fork()
         for worker in list(self._processes):
@@ -555,7 +583,7 @@ class ProcessEngine:
             process.lock = threading.Lock()
             self._discard(worker)
         if self._reports is not None:
-            self._reports.close()
+            self._reports.after_fork()
             self._reports = None
 
 

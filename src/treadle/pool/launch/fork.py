@@ -24,7 +24,9 @@ class ForkLauncher:
         self._reactor = reactor
         self._started = started
         self._gone = gone
-        self._workers: dict[int, tuple[int, int]] = {}  # by pidfd: (worker, pid).  Only the reactor's thread uses it.
+        self._workers: dict[
+            int, tuple[int, int]
+        ] = {}  # by pidfd: (worker, pid).  Only single operations, which are atomic.
         self._closed = False
 
     def launch(self, worker: int, fds: tuple[int, ...]) -> None:
@@ -59,7 +61,10 @@ class ForkLauncher:
         self._started(worker, pid, os.dup(pidfd))
 
     def _bury(self, pidfd: int) -> None:
-        worker, pid = self._workers.pop(pidfd)
+        known = self._workers.pop(pidfd, None)
+        if known is None:  # `close`, in another thread, was faster
+            return
+        worker, pid = known
         self._reactor.remove(pidfd)
         code = child.reap(pid)
         os.close(pidfd)
@@ -67,14 +72,16 @@ class ForkLauncher:
 
     def close(self) -> None:
         self._closed = True
-        for pidfd, (_, pid) in list(self._workers.items()):
+        while self._workers:
+            try:
+                pidfd, (_, pid) = self._workers.popitem()  # who has taken it out is the one who reaps and closes
+            except KeyError:
+                return
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            self._workers.pop(pidfd, None)
             self._reactor.remove(pidfd)
             child.reap(pid)
-            with contextlib.suppress(OSError):
-                os.close(pidfd)
+            os.close(pidfd)
 
     def after_fork(self) -> None:
         self._closed = True

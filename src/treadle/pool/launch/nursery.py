@@ -67,8 +67,10 @@ class Nursery:
                 if fd == self._control.fileno():
                     if not self._add_pool():
                         return
+                # What came before in this batch may have closed it, and given its number to another one, of which this
+                # event says nothing: so neither of these may wait.
                 elif fd in self._workers:
-                    self._bury(self._workers[fd])
+                    self._look(self._workers[fd])
                 elif fd in self._pools:
                     self._talk(fd)
 
@@ -88,7 +90,10 @@ class Nursery:
 
     def _talk(self, fd: int) -> None:
         pool = self._pools[fd]
-        message, fds = packets.receive(pool)
+        try:
+            message, fds = packets.receive(pool, packets.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
         if message is not None:
             try:
                 self._start(fd, message, fds)
@@ -128,6 +133,11 @@ class Nursery:
         signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
         self._bury(worker)
 
+    def _look(self, worker: Worker) -> None:
+        """Bury it if it has ended."""
+        if os.waitid(os.P_PIDFD, worker.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            self._bury(worker)
+
     def _bury(self, worker: Worker) -> None:
         """It is gone, or about to be: wait for it, and tell its pool."""
         os.waitid(os.P_PIDFD, worker.pidfd, os.WEXITED | os.WNOWAIT)
@@ -139,7 +149,10 @@ class Nursery:
 
     def _tell(self, pool: int, message: Message, fds: Sequence[int] = ()) -> None:
         with contextlib.suppress(OSError):  # the pool is gone: nobody wants to know
-            packets.send(self._pools[pool], message, fds)
+            try:
+                packets.send(self._pools[pool], message, fds)
+            except packets.Full:  # no descriptor may travel now: it has to do without
+                packets.send(self._pools[pool], message)
 
 
 def _be_born(nursery: int, method: str, fds: list[int]) -> NoReturn:

@@ -7,6 +7,7 @@ be born, and those two take longer to import than all of it.
 from __future__ import annotations
 
 import _socket
+import errno
 import marshal
 import sys
 from collections.abc import Sequence
@@ -30,10 +31,25 @@ def opened(fd: int) -> Socket:
     return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
 
 
-def send(to: Socket, message: Message, fds: Sequence[int] = ()) -> None:
-    """Send it; the receiver gets copies of the descriptors.  Raises OSError if the other end is gone."""
+class Full(OSError):
+    """It can't be sent now.  Later perhaps."""
+
+
+# ETOOMANYREFS: a user may have no more descriptors on their way, in all of their packets together, than a process may
+# have open (RLIMIT_NOFILE); root may.
+_FULL = (errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
+
+
+def send(to: Socket, message: Message, fds: Sequence[int] = (), flags: int = 0) -> None:
+    """Send it; the receiver gets copies of the descriptors.  Raises Full; another OSError if the other end is gone."""
     packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
-    to.sendmsg([marshal.dumps(message)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if fds else [])
+    about = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if fds else []
+    try:
+        to.sendmsg([marshal.dumps(message)], about, flags)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise Full(*error.args) from None
+        raise
 
 
 def receive(end: Socket, flags: int = 0) -> tuple[Message | None, list[int]]:
