@@ -26,9 +26,9 @@ docs: $(VENV)/.installed-docs
 
 # Every row on every Python that is present (BENCH_PYTHONS="..." says which, besides this one), in environments of their own
 # below build/bench; then benchmarks/RESULTS.md and its pictures.  `make bench QUICK=1`: a fifth of it, on this Python only,
-# with its report in build/bench.  RUN="taskset -c 0" goes before each row.
+# with its report in build/bench.  ONLY="pool sync": only these, anew.  RUN="taskset -c 0" goes before each row.
 bench: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.runner $(if $(QUICK),--quick) --prefix "$(RUN)"
+	$(BIN)/python -m benchmarks.runner $(if $(QUICK),--quick) --groups "$(ONLY)" --prefix "$(RUN)"
 
 # An sdist, and of it a wheel for each of WHEEL_PYTHONS that installs without a compiler, in dist.
 WHEEL_PYTHONS ?= $(BIN)/python

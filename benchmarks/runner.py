@@ -120,10 +120,13 @@ def main() -> int:
     """What `make bench` runs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.runner", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, on this Python only")
+    parser.add_argument("--groups", default="", help="only these, beside what was measured of the others before")
     parser.add_argument("--prefix", default="", help="what each row's command begins with: taskset, nice, flock ...")
     options = parser.parse_args()
     began, prefix = time.monotonic(), shlex.split(options.prefix)
-    shutil.rmtree(ROOT / FOLDER, ignore_errors=True)
+    only = tuple(options.groups.split())
+    if not only:
+        shutil.rmtree(ROOT / FOLDER, ignore_errors=True)
     # Environments of their own: what the peers ask for is not what the tests and checks are to run with.
     pythons = list(filter(None, map(prepare, [sys.executable, *([] if options.quick else other_pythons())])))
     for index, python in enumerate(pythons):
@@ -133,7 +136,11 @@ def main() -> int:
         arguments = ["--quick"] if options.quick or index else []
         if index and not options.quick:
             arguments += ["--rounds", "5"]
-        groups = FREE_THREADED_GROUPS if name.endswith("t") else ()
+        groups = only
+        if name.endswith("t"):
+            groups = tuple(group for group in FREE_THREADED_GROUPS if group in only or not only)
+            if not groups:
+                continue
         measure(python, Store(FOLDER, name), groups, arguments, prefix)
     # The published results are those of a whole run.
     target = ROOT / ("build/bench" if options.quick else "benchmarks")
