@@ -35,16 +35,17 @@ class Suites:
         self._threads = ThreadPoolExecutor(AT_ONCE)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._over = False
+        # A copy: pytest tells the environment which test runs, and to start a program beside that, from the environment
+        # that C knows, fails if the two meet (EFAULT).
+        self._environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
         self._started: dict[Suite, Future[tuple[int, str]]] = {s: self._threads.submit(self._run, s) for s in chosen}
 
     def _run(self, suite: Suite) -> tuple[int, str]:
         command = [sys.executable, str(HARNESS), *suite.arguments, "--seconds", str(suite.seconds)]
         with tempfile.TemporaryFile() as out:  # not a pipe: whom it starts may outlive it, and hold the other end
-            try:
-                process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
-            except OSError as error:  # said with what it may come from: a moment later nothing of that is to be seen
-                with open("/proc/meminfo") as memory:
-                    return 1, f"not started: {error!r}; {sorted(os.listdir('/proc/self/fd'))}; {memory.read()}"
+            process = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=self._environment
+            )
             self._running.add(process)
             try:
                 if self._over:
