@@ -170,6 +170,11 @@ def test_stats(pools: MakeExecutor, tmp_path: Path) -> None:
         queued = [pool.submit(work.square, i) for i in range(5)]
         assert queued[-1].cancel()
         stats = pool.stats()
+        end = time.monotonic() + 10
+        # A cluster says with its next report where a task runs.
+        while any(worker.pid is None for worker in stats.workers) and time.monotonic() < end:
+            time.sleep(0.01)
+            stats = pool.stats()
         assert stats.queued == 4 and stats.cancelled == 1 and stats.done == stats.failed == stats.restarts == 0
         busy = [w for w in stats.workers if w.state == "running"]
         assert len(busy) == 2
