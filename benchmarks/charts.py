@@ -90,14 +90,15 @@ def lines(sweeps: list[tuple[str, str, dict[str, Any]]], path: Path) -> bool:
     for panel, title in zip(panels.flat, titles, strict=False):
         shown = [(python, sweep) for each, python, sweep in sweeps if each == title]
         for style, (python, sweep) in zip(("-", "--", "-.", (0, (1, 1))), shown, strict=False):
-            colours = iter(CYCLE)
+            colours, marks = iter(CYCLE), iter("os^D")  # treadle's lines have a colour in common
             for line in sweep["lines"]:
                 kind = line["kind"]
                 colour = next(colours) if kind == "peer" else COLOURS[kind]
                 name = line["name"] + (f", {python}" if len(shown) > 1 else "")
                 panel.plot(
-                    line["points"], line["seconds"], style if kind != "limit" else ":", marker=".", label=name,
-                    color=colour, linewidth=2 if kind == "treadle" else 1,
+                    line["points"], line["seconds"], style if kind != "limit" else ":", label=name, color=colour,
+                    marker=next(marks) if kind == "treadle" else ".", markersize=4,
+                    linewidth=2 if kind == "treadle" else 1,
                 )  # fmt: skip
             panel.set_xlabel(sweep["axis"])
             panel.set_ylabel("seconds for all" if sweep["whole"] else "seconds for each")
