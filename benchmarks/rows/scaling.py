@@ -256,8 +256,8 @@ def sweeps() -> list[Sweep]:
     """The sweeps of this group."""
     return [
         Sweep("no-op tasks through a map", "number of tasks", TASKS, by_tasks, True, 10_000, 1.05, 1e5),
-        Sweep("tasks of a millisecond", "workers", CROWDS, by_workers, False, 2, 0.1, 2),
+        Sweep("tasks of a millisecond", "workers", CROWDS, by_workers, False, 2, 0.1, 1),
         Sweep("no-op tasks, more and more workers", "workers", CROWDS, by_noops_and_workers, False, 2, 0.5, 4),
-        Sweep("a call with an argument", "bytes", SIZES, by_argument, False, 1_000_000, 1.05, 1e6),
-        Sweep("a message through a queue", "bytes", SIZES, by_message, False, 1_000_000, 1.05, 1e6),
+        Sweep("a call with an argument", "bytes", SIZES, by_argument, False, 1_000_000, 1.05, 1e5),
+        Sweep("a message through a queue", "bytes", SIZES, by_message, False, 1_000_000, 1.05, 1e5),
     ]
