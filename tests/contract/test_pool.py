@@ -251,7 +251,7 @@ def test_auto_remembers_no_thread_that_has_left() -> None:
         assert [pool.submit(lambda x: (lock.locked(), x)[1], x).result(10) for x in range(30)] == list(range(30))
         engine: Any = pool.driver.engine
         assert str(pool.decision).startswith("threads")
-        assert not engine._of
+        assert not engine._in_processes
 
 
 def test_auto_decides_without_a_lock_on_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:

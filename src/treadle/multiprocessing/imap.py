@@ -165,13 +165,11 @@ class Stream:
         """A chunk has ended (see `task.Sink`)."""
         index, chunk, fn = task.index, task.call.args, task.call.fn
         assert index is not None
+        if kind == RETURNED and not self._packs and type(fn) is not Many:  # nearly all, in threads
+            self._settle(index, [data])
+            return
         values: list[Any]
-        if kind == RETURNED and type(fn) is not Many:
-            values = [data]
-            if not self._packs:
-                self._settle(index, values)
-                return
-        elif kind == CANCELLED:
+        if kind == CANCELLED:
             values = [_Failed(CancelledError("the pool was terminated"))]
         else:
             ok, value = resolve(task, kind, data)

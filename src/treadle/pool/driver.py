@@ -186,11 +186,11 @@ class Driver:
         if worker is None:
             yield
             return
-        self._soon(brain.Lend(worker, 1))
+        self._soon(lambda: self._handle(brain.Lend(worker, 1)))
         try:
             yield
         finally:
-            self._soon(brain.Lend(worker, -1))
+            self._soon(lambda: self._handle(brain.Lend(worker, -1)))
 
     @property
     def pace(self) -> float:
@@ -251,10 +251,7 @@ class Driver:
                     self._state._show(self._name, engine.name, self.limit)
             self._handle(event)
 
-        if in_main_thread() and self.reactor.running:
-            self.reactor.call_soon(take_in)
-        else:
-            take_in()
+        self._soon(take_in)
 
     def renew(self) -> None:
         """All its tasks have ended, and it is for somebody else now."""
@@ -321,12 +318,12 @@ class Driver:
         self.reactor.call_soon(handle)
         wait(handled.wait)
 
-    def _soon(self, event: Event) -> None:
-        """The same, without waiting for it in the main thread."""
+    def _soon(self, job: Callable[[], None]) -> None:
+        """Do it here; in the main thread, which may be interrupted between any two steps, leave it to the reactor."""
         if in_main_thread() and self.reactor.running:
-            self.reactor.call_soon(lambda: self._handle(event))
+            self.reactor.call_soon(job)
         else:
-            self._handle(event)
+            job()
 
     def _handle(self, event: Event) -> None:
         with self._lock:

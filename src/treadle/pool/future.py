@@ -69,15 +69,10 @@ class Future(_core.FutureCore, concurrent.futures.Future[Any]):
 
     def _wait_result(self, timeout: float | None = None) -> Any:
         """`result` where it is not simply there."""
-        if timeout is None:
-            if self._driver.fetch(self, None):
-                return self._result
-            self._wait(None)
-        else:
-            until = time.monotonic() + timeout
-            if self._driver.fetch(self, timeout):
-                return self._result
-            self._wait(max(0.0, until - time.monotonic()))  # `fetch` has taken a part of it
+        until = None if timeout is None else time.monotonic() + timeout
+        if self._driver.fetch(self, timeout):
+            return self._result
+        self._wait(None if until is None else max(0.0, until - time.monotonic()))  # `fetch` has taken a part of it
         return concurrent.futures.Future.result(self, 0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:

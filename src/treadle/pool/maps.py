@@ -20,6 +20,7 @@ from .task import Task
 from .waits import DAEMON, wait
 
 if TYPE_CHECKING:
+    from ..recording import Recorder
     from .stats import PoolStats
 
 
@@ -272,9 +273,14 @@ class MapIterator(_core.Reader, Iterator[Any]):
         if self._bar is not None:
             bar, self._bar = self._bar, None
             bar.close()
-        recorder = getattr(self._owner, "recorder", None)
+        recorder = self._recorder
         if recorder is not None:
             recorder.finish()
+
+    @property
+    def _recorder(self) -> Recorder | None:
+        """Of a map with a trace of its own."""
+        return getattr(self._owner, "recorder", None)
 
     def __enter__(self) -> Self:
         return self
@@ -291,7 +297,7 @@ class MapIterator(_core.Reader, Iterator[Any]):
         driver = self._owner.driver
         if self._owned:
             driver.abandon()
-            recorder = getattr(self._owner, "recorder", None)
+            recorder = self._recorder
             if recorder is not None:
                 driver.reactor.call_soon(recorder.finish)
         else:

@@ -276,7 +276,7 @@ class StreamIterator(MapIterator):
         if getattr(self, "_closed", True) or self._owner is None or self._streams is None:
             return
         driver, hub, owned = self._owner.driver, self._streams.hub, self._owned
-        recorder = getattr(self._owner, "recorder", None)
+        recorder = self._recorder
 
         def close() -> None:
             tasks = hub.close()

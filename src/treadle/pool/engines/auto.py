@@ -40,7 +40,7 @@ class AutoEngine:
         self._reactor = reactor
         self._processes = ProcessEngine(self, reactor, start_method)
         self._threads = ThreadEngine(pool, reactor)
-        self._of: dict[int, Engine] = {}  # of the workers that are processes; threads report straight to the pool
+        self._in_processes: set[int] = set()  # workers; threads report straight to the pool
         self._lock = threading.Lock()  # guards: decision, _measure.  A leaf
         self._measure = Measure()
         self.decision: Decision | None = None
@@ -173,13 +173,13 @@ class AutoEngine:
         self._started = True
         engine = self._now
         if engine is self._processes:
-            self._of[worker] = engine
+            self._in_processes.add(worker)
         engine.start(worker)
 
     def send(self, worker: int, batch: Sequence[tuple[int, Task]]) -> None:
         if self.decision is None:
             self._reactor.call_later(EARLY_SECONDS, self._sample)
-        if worker in self._of:
+        if worker in self._in_processes:
             # A call that can't be pickled, which came between the choice of threads and the brain's learning of it.
             strays = [seq for seq, task in batch if task.call.payload is None]
             if strays:
@@ -191,7 +191,7 @@ class AutoEngine:
         with self._lock:
             if self.decision is not None:
                 return
-            times = [self._processes.call_times(worker) for worker in list(self._of)]
+            times = [self._processes.call_times(worker) for worker in list(self._in_processes)]
             running = [each for each in times if each is not None]
             decision = self._measure.sample(running)
         if decision is not None:
@@ -239,7 +239,7 @@ class AutoEngine:
         self._threads.after_fork()
 
     def _engine(self, worker: int) -> Engine:
-        return self._of.get(worker, self._threads)
+        return self._processes if worker in self._in_processes else self._threads
 
     # -- what the process engine reports (the thread engine reports straight to the pool)
 
@@ -271,7 +271,7 @@ class AutoEngine:
         self._pool.swollen(worker)
 
     def ended(self, worker: int, running: int | None, exit: Exit, reason: str | BadStart) -> None:
-        self._of.pop(worker, None)
+        self._in_processes.discard(worker)
         if running is not None and self.decision is None and exit.exitcode is not None:
             how = describe_exit(exit.exitcode)
             self._decide(

@@ -109,9 +109,8 @@ class ProcessEngine:
         self._store: _core.Store | None = None
         self._closed = False
         self._making = threading.Lock()  # guards the making of _store and _reports; rank: before the reactor's
-        self._trims = (
-            False  # a look whether the store keeps memory for nothing is due.  Only the reactor's thread uses it.
-        )
+        # Is a look due whether the store keeps memory for nothing?  Only the reactor's thread uses it.
+        self._trims = False
         self._launcher: Launcher
         if start_method == "fork":
             self._launcher = ForkLauncher(reactor, self._started, self._gone)

@@ -25,18 +25,22 @@ class _Later(type):
     name: str
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        found: Any = sys.modules.get(cls.module)
-        for part in cls.name.split("."):
-            found = getattr(found, part, None)
-        return isinstance(found, type) and issubclass(subclass, found)
+        found = _loaded(cls.module, cls.name)
+        return found is not None and issubclass(subclass, found)
+
+
+def _loaded(module: str, name: str) -> type[Warning] | None:
+    """The category of that name, if its module is loaded."""
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, type) else None
 
 
 def _category(module: str, name: str) -> type[Warning]:
     """In the worker: that category, or what stands for it."""
-    category: Any = sys.modules.get(module)
-    for part in name.split("."):
-        category = getattr(category, part, None)
-    return category if isinstance(category, type) else _Later(name, (Warning,), {"module": module, "name": name})
+    later: Any = _Later
+    return _loaded(module, name) or later(name, (Warning,), {"module": module, "name": name})
 
 
 def settings() -> list[bytes]:
@@ -61,7 +65,7 @@ def _by_name(category: object) -> bool:
     return (
         isinstance(category, type)
         and importable_module(category.__module__)
-        and _category(category.__module__, category.__qualname__) is category
+        and _loaded(category.__module__, category.__qualname__) is category
     )
 
 

@@ -174,9 +174,8 @@ class NurseryLauncher:
         self._method = method
         self._started = started
         self._gone = gone
-        self._lock = (
-            threading.Lock()
-        )  # guards: _socket, _alive, _asked, _waiting, _retries.  Rank: see the pool's README
+        # Guards: _socket, _alive, _asked, _waiting, _retries.  Rank: see the pool's README
+        self._lock = threading.Lock()
         self._socket: packets.Socket | None = None
         # Asked for, and not reported as gone.
         self._alive: set[int] = set()

@@ -24,9 +24,8 @@ class ForkLauncher:
         self._reactor = reactor
         self._started = started
         self._gone = gone
-        self._workers: dict[
-            int, tuple[int, int]
-        ] = {}  # by pidfd: (worker, pid).  Only single operations, which are atomic.
+        # By pidfd: (worker, pid).  Only single operations, which are atomic.
+        self._workers: dict[int, tuple[int, int]] = {}
         self._closed = False
 
     def launch(self, worker: int, fds: tuple[int, ...]) -> None:
