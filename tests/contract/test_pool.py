@@ -18,6 +18,7 @@ from typing import Any
 import contract_work as work
 import pytest
 from contract_work import MakeExecutor
+from patience import until
 
 import treadle
 from treadle.pool import events as brain
@@ -169,12 +170,9 @@ def test_stats(pools: MakeExecutor, tmp_path: Path) -> None:
             work.until(tmp_path / f"s{i}")
         queued = [pool.submit(work.square, i) for i in range(5)]
         assert queued[-1].cancel()
-        stats = pool.stats()
-        end = time.monotonic() + 10
         # A cluster says with its next report where a task runs.
-        while any(worker.pid is None for worker in stats.workers) and time.monotonic() < end:
-            time.sleep(0.01)
-            stats = pool.stats()
+        until(lambda: all(worker.pid is not None for worker in pool.stats().workers if worker.state == "running"))
+        stats = pool.stats()
         assert stats.queued == 4 and stats.cancelled == 1 and stats.done == stats.failed == stats.restarts == 0
         busy = [w for w in stats.workers if w.state == "running"]
         assert len(busy) == 2

@@ -13,6 +13,7 @@ from typing import Any
 import behaviour_work as work
 import pytest
 from engine_work import engines
+from patience import until
 
 import treadle
 
@@ -31,13 +32,6 @@ def gone(pid: int, seconds: float = 10.0) -> bool:
             return True
         time.sleep(0.005)
     return False
-
-
-def until(condition: Any, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never comes true"
-        time.sleep(0.002)
 
 
 # -- retries

@@ -9,10 +9,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from patience import until
 
 import treadle
 from treadle.errors import WorkerDied
@@ -57,13 +58,6 @@ def by_the_reactor(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Driver, "finished", note)
     return seen
-
-
-def until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not done():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.001)
 
 
 def test_a_round_trip_leaves_the_reactor_asleep(pool: treadle.Pool, by_the_reactor: list[int]) -> None:

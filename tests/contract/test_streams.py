@@ -11,17 +11,11 @@ from typing import Any
 
 import pytest
 import stream_work as work
+from patience import until
 
 import treadle
 
 ENGINES = ("threads", "processes", "auto")
-
-
-def until(condition: Any, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never comes true"
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
