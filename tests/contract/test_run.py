@@ -210,6 +210,7 @@ if __name__ == "__main__":
         print(method, queue.get())
         process.join()
     code = "import sys, threading; print('subprocess', type(threading.Lock()).__module__, 'treadle' in sys.modules)"
+    sys.stdout.flush()  # it writes to the same file
     subprocess.run([sys.executable, "-c", code])
 """
 

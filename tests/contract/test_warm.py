@@ -75,7 +75,7 @@ def test_a_forked_child_makes_its_own(tmp_path: Path) -> None:
     program.write_text(
         """
 import os, treadle
-print(len(set(treadle.map(abs, range(10), engine="processes", workers=2))))
+print(len(set(treadle.map(abs, range(10), engine="processes", workers=2))), flush=True)  # or the child has it, too
 pid = os.fork()
 if pid == 0:
     print(len(set(treadle.map(abs, range(10), engine="processes", workers=2))), flush=True)
