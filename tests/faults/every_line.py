@@ -21,13 +21,24 @@ from treadle.pool.launch.client import program
 from treadle.testing.leaks import descendants
 
 HOME = os.path.dirname(treadle.__file__)
-# A trace function is also called before `__exit__`, where the interpreter would handle no signal; and what it raises at
-# a jump back inside of a comprehension is not handled by the `with` around it, as what a signal handler raises is.
-LOCK = re.compile(r"\s*with [\w.]*(lock|light|guard|finishing)\b")
+# A trace function is also called before `__exit__`, where the interpreter would handle no signal, and what it raises
+# there is not handled by the `with` itself: no lock would be given back.  The same holds for a jump back inside of a
+# comprehension.
+WITH = re.compile(r"\s*(async )?with\b")
 engine, scenario, first, step = os.environ["TREADLE_EVERY"].split()
 count = target = 0
 last: dict[int, int] = {}  # the line that each frame was at
 where: str | None = None
+inside: dict[int, set[int]] = {}  # the lines of the `with` blocks that are open, of each frame
+
+
+def leaves(frame: FrameType) -> bool:
+    """Whether this is the end of a `with` block, whose line is then visited again."""
+    if not WITH.match(linecache.getline(frame.f_code.co_filename, frame.f_lineno)):
+        return False
+    of_frame = inside.setdefault(id(frame), set())
+    of_frame ^= {frame.f_lineno}
+    return frame.f_lineno not in of_frame
 
 
 def local(frame: FrameType, event: str, arg: Any) -> Any:
@@ -36,7 +47,7 @@ def local(frame: FrameType, event: str, arg: Any) -> Any:
         return local
     again = last.get(id(frame)) == frame.f_lineno
     last[id(frame)] = frame.f_lineno
-    if not again and not LOCK.match(linecache.getline(frame.f_code.co_filename, frame.f_lineno)):
+    if not again and not leaves(frame):
         count += 1
         if count == target:
             where = f"{os.path.relpath(frame.f_code.co_filename, HOME)}:{frame.f_lineno} in {frame.f_code.co_name}"
@@ -47,6 +58,8 @@ def local(frame: FrameType, event: str, arg: Any) -> Any:
 
 
 def tracer(frame: FrameType, event: str, arg: Any) -> Any:
+    if frame.f_lineno == frame.f_code.co_firstlineno:  # a new one, maybe where another was; no generator that goes on
+        inside.pop(id(frame), None)
     return local if frame.f_code.co_filename.startswith(HOME) and frame.f_code.co_name != "__del__" else None
 
 
@@ -84,6 +97,7 @@ bad = 0
 for target in range(int(first), 100_000, int(step)):
     count, where = 0, None
     last.clear()
+    inside.clear()
     faulthandler.dump_traceback_later(10, exit=True)
     begin = time.monotonic()
     sys.settrace(tracer)

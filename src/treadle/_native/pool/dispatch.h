@@ -1,4 +1,4 @@
-/* The brain's hot fields and loops: see pool/state.py, whose classes State and Worker extend these.
+/* The brain's hot fields and loops: see pool/state.py and pool/crew.py, whose classes State and Worker extend these.
  *
  * Like the rest of the brain they are pure (no thread, no I/O, no clock) and not thread-safe: who calls anything here
  * holds the driver's lock. */

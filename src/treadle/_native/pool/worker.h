@@ -1,4 +1,4 @@
-/* The brain's hot fields of one worker: see pool/state.py, whose class Worker extends it, and dispatch.h. */
+/* The brain's hot fields of one worker: see pool/crew.py, whose class Worker extends it, and dispatch.h. */
 #ifndef TREADLE_WORKER_H
 #define TREADLE_WORKER_H
 

@@ -47,7 +47,7 @@ static PyMemberDef worker_members[] = {
 };
 
 static PyType_Slot worker_slots[] = {
-    {Py_tp_doc, (void *)"The hot fields of the brain's Worker; see pool/state.py."},
+    {Py_tp_doc, (void *)"The hot fields of the brain's Worker; see pool/crew.py."},
     {Py_tp_traverse, worker_traverse}, {Py_tp_clear, worker_clear}, {Py_tp_dealloc, worker_dealloc},
     {Py_tp_members, worker_members},   {Py_tp_new, PyType_GenericNew}, {0, NULL},
 };
