@@ -104,6 +104,8 @@ def test_as_plain_python(name: str, tmp_path: Path) -> None:
     program, arguments = PROGRAMS[name]
     (tmp_path / "program.py").write_text(program)
     plain, ours = (outcome([*kind, "program.py", *arguments], tmp_path) for kind in (PLAIN, TREADLE))
+    if program is MANAGERS:  # plain Python's server may end while a thread of it removes a semaphore, and warns then
+        plain = (*plain[:2], "")
     assert ours == plain
     expected = {"exit 3": 3, "exit -1": 255, "_exit": 5, "exception": 1, "SIGINT": -signal.SIGINT, "SIGTERM": -15}
     assert plain[0] == expected.get(name, plain[0])

@@ -471,3 +471,34 @@ def test_a_program_that_used_the_standard_librarys_fork_server_first(tmp_path: P
     """
     code_, out, err = run(code, tmp_path)
     assert (code_, out, err) == (0, "first\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("made", ["context.Manager()", "SyncManager(ctx=context)"])
+def test_a_worker_of_a_managers_pool(made: str, method: str, tmp_path: Path) -> None:
+    """Its death costs one call, as everywhere; the standard library's pool would wait for ever."""
+    code = f"""
+        import os, signal
+        from treadle import multiprocessing
+        from treadle.multiprocessing.managers import SyncManager
+        def work(x):
+            if x is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return -x
+        if __name__ == "__main__":
+            context = multiprocessing.get_context({method!r})
+            manager = {made}
+            if isinstance(manager, SyncManager):
+                manager.start()
+            with manager.Pool(2) as pool:
+                print(pool.map(work, range(5)))
+                try:
+                    pool.apply(work, (None,))
+                except Exception as error:
+                    print(type(error).__name__)
+                print(list(pool.imap(work, range(3))), pool.apply_async(work, (8,)).get(10))
+            manager.shutdown()
+    """
+    status, out, err = run(code, tmp_path)
+    assert (status, err) == (0, "")
+    assert out == "[0, -1, -2, -3, -4]\nWorkerDied\n[0, -1, -2] -8\n"

@@ -28,8 +28,19 @@ class BaseManager(_InOurContext, _stdlib.BaseManager):
     """The standard library's, with our processes."""
 
 
+def _pool(*args: Any, **kwds: Any) -> Any:
+    """What the server makes for `manager.Pool(...)`."""
+    from .pool import Pool  # here, because few managers have one
+
+    return Pool(*args, **kwds)
+
+
 class SyncManager(_InOurContext, _stdlib.SyncManager):
-    """The standard library's, with our processes."""
+    """The standard library's, with our processes, and our pool behind `Pool`: it has no semaphores, which the standard
+    library's leaves behind if the server ends while one of its threads closes a pool."""
+
+
+SyncManager.register("Pool", _pool, _stdlib.PoolProxy, create_method=False)  # type: ignore[attr-defined]
 
 
 class SharedMemoryManager(_InOurContext, _stdlib.SharedMemoryManager):

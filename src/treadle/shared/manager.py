@@ -168,7 +168,10 @@ class Manager:
             if self._server is None:
                 server = SyncManager(ctx=self._ctx)
                 # The class `Registered` can't be found by name in another process, but its contents are all it needs.
-                server._registry = self._registered._registry  # type: ignore[attr-defined]
+                server._registry = dict(self._registered._registry)  # type: ignore[attr-defined]
+                if self._ctx is not None:  # the pool of who made this manager, not the standard library's
+                    _, *proxies = server._registry["Pool"]  # type: ignore[attr-defined]
+                    server._registry["Pool"] = (self._ctx.Pool, *proxies)  # type: ignore[attr-defined]
                 server.start()
                 self._server = server
             return self._server
