@@ -163,6 +163,33 @@ def test_a_cluster_of_its_own(dask: cluster.DaskCluster, monkeypatch: pytest.Mon
     assert not [t for t in threading.enumerate() if t.name.startswith("treadle-station")]
 
 
+OWN_CLUSTER = """
+import treadle
+def square(x):
+    return x * x
+def tell(future):
+    print(round(future.result()))
+if __name__ == "__main__":
+    {use}
+"""
+USES = {
+    "map": "print(sum(treadle.map(square, range(5), engine='dask', workers=2)))",
+    "submit": "pool = treadle.Pool(2, engine='dask'); print(pool.submit(square, 5).result() + 5)",
+    "not waited for": "pool = treadle.Pool(2, engine='dask'); pool.submit(square, 30 ** 0.5).add_done_callback(tell)",
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_nobody_has_to_close_a_cluster_of_its_own(use: str, tmp_path: Path) -> None:
+    """Nothing is left, and nothing is said of it."""
+    script = tmp_path / "script.py"
+    script.write_text(OWN_CLUSTER.format(use=USES[use]))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=50, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "30\n", "")
+    assert os.listdir(tmp_path) == ["script.py"]
+
+
 PROGRAM = """
 import sys, treadle, contract_work as work
 pool = treadle.Pool(2, engine="dask", address=sys.argv[1])

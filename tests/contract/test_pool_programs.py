@@ -195,3 +195,29 @@ def seen(_=None):
     )
     done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout == "first second ['second', 'second'] second\n", done.stderr
+
+
+def test_at_the_programs_end_tasks_find_executors_that_work(tmp_path) -> None:
+    """Those of the standard library refuse new work from some moment on: by then the pools have finished."""
+    text = """
+import sys, treadle
+if sys.argv[1] == "later":
+    treadle.Pool(1, engine="threads").submit(abs, 1).result()
+import asyncio, threading
+from concurrent.futures import ThreadPoolExecutor
+
+async def main(x):
+    return await asyncio.to_thread(pow, x, 2)
+
+ending = threading.Event()
+
+def work(x):
+    ending.wait()
+    print(asyncio.run(main(x)), flush=True)
+
+for x in (2, 3):
+    treadle.Pool(1, engine="threads").submit(work, x)
+threading._register_atexit(ending.set)
+"""
+    for when in ("before", "later"):
+        assert sorted(run(tmp_path, text, when).split()) == ["4", "9"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 # Only `dict` operations that are atomic by themselves: a finalizer may come between any two of them.
 _live: dict[int, tuple[Driver, bool]] = {}
 _first: list[Callable[[], None]] = []
+_hooks = -1  # of the program's end, when ours was the last one that was registered
 
 
 def before_exit(hook: Callable[[], None]) -> None:
@@ -24,6 +26,7 @@ def before_exit(hook: Callable[[], None]) -> None:
 def add(driver: Driver, finish: bool) -> None:
     """From now until `discard`: when the program ends, finish its tasks first (or, without `finish`, drop them)."""
     _live[id(driver)] = (driver, finish)
+    _run_first()
 
 
 def discard(driver: Driver) -> None:
@@ -59,6 +62,17 @@ def _after_fork() -> None:
         driver.after_fork()
 
 
-# Runs before the interpreter joins its threads, as concurrent.futures' own hook does.
-threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+def _run_first() -> None:
+    """Have our hook run before those that have been registered meanwhile: that of `concurrent.futures` has executors refuse
+    new work, which tasks, and the clusters of others, need until the pools have finished."""
+    global _hooks
+    hooks = getattr(threading, "_threading_atexits", ())
+    if len(hooks) != _hooks:
+        # Before the interpreter joins its threads, in reverse order.  Where it runs twice, no pool is left the second time.
+        with contextlib.suppress(RuntimeError):  # the hooks run already
+            threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+        _hooks = len(hooks)
+
+
+_run_first()
 os.register_at_fork(after_in_child=_after_fork)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import tempfile
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 
 import dask
 import distributed
-from distributed.utils import LoopRunner
+from distributed.utils import LoopRunner, silence_logging_cmgr
 
 from ...errors import ClusterLost, TreadleError
 from .. import station
@@ -303,6 +304,12 @@ class DaskEngine(ClusterEngine):
             places = list({seat.place for seat in self.seats.values() if seat.opened and seat.place is not None})
         if not self.begin_close():
             return
+        with contextlib.ExitStack() as quiet:
+            if self._cluster is not None:  # nobody's but ours: what its parts say of each other's going is no news
+                quiet.enter_context(silence_logging_cmgr(logging.CRITICAL))
+            self._close_all(places)
+
+    def _close_all(self, places: list[str]) -> None:
         client, cluster = self._client, self._cluster
         if client is not None:
             with contextlib.suppress(Exception):
@@ -325,6 +332,9 @@ class DaskEngine(ClusterEngine):
             talk.cancel()
         if places:
             await self._tell(places, station.close, self.token)
+        assert self._client is not None
+        # Else the scheduler tells this client of its own going, and complains that it can't.
+        self._client.unsubscribe_topic("all")
 
 
 def ambient() -> distributed.Client | str | None:
