@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -61,6 +62,10 @@ def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     os.environ["TMPDIR"] = tempfile.tempdir
     yield
     tempfile.tempdir = before
+    # pytest may remove it before multiprocessing looks for its own folder inside of it.
+    for finalizer in list(multiprocessing.util._finalizer_registry.values()):
+        if finalizer._callback is multiprocessing.util._remove_temp_dir:
+            finalizer()
 
 
 @pytest.fixture(autouse=True)
