@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 import threading
 import time
+import types
+from typing import Any
 
-seen = threading.local()
+seen: Any = threading.local()
+with contextlib.suppress(ImportError):
+    from concurrent.interpreters import get_current, get_main
+
+    if get_current() != get_main():  # which has one thread only, and there a `threading.local` lasts for one call
+        seen = types.SimpleNamespace()
 
 
 def remember(value: object) -> None:

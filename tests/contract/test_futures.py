@@ -305,6 +305,7 @@ def test_lengths_for_progress_displays() -> None:
 def test_tqdm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     tqdm = pytest.importorskip("tqdm", reason="tqdm is not installed").tqdm
     monkeypatch.setattr(tqdm, "monitor_interval", 0)  # its thread would look like a leak
+    tqdm.set_lock(threading.RLock())  # so would the semaphore that it keeps
     with futures.ProcessPoolExecutor(2) as executor:
         assert list(tqdm(executor.map(work.square, range(9), chunksize=3))) == [i * i for i in range(9)]
         calls = [executor.submit(work.square, i) for i in range(8)]

@@ -44,6 +44,7 @@ def test_results_errors_and_the_end_of_a_worker() -> None:
 
 @needs_them
 def test_modules_are_each_workers_own() -> None:
+    work.state.clear()  # threads of other tests have used it
     with treadle.Pool(1, engine="interpreters", initializer=work.keep, initargs=("inside",)) as pool:
         assert pool.submit(work.kept).result(20) == ["inside"]
     assert work.state == []

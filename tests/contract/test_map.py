@@ -340,10 +340,18 @@ def test_timeout_of_one_item(engine: str, tmp_path: Path) -> None:
 # -- leaving early
 
 
+_others: set[int] = set()  # processes that a test found there already: the standard library's servers stay
+
+
+@pytest.fixture(autouse=True)
+def _only_mine() -> None:
+    _others.update(_workers())
+
+
 def _workers() -> set[int]:
     from treadle.pool.launch.client import program
 
-    return {pid for pid, _ in descendants(os.getpid()) if pid != program.pid}
+    return {pid for pid, _ in descendants(os.getpid()) if pid != program.pid and pid not in _others}
 
 
 def _ends(deadline: float = 2.0) -> bool:

@@ -121,6 +121,7 @@ def test_condition_on_a_foreign_lock(threading: ModuleType) -> None:
         def __init__(self) -> None:
             self.inner = plain.Lock()
             self.acquire, self.release = self.inner.acquire, self.inner.release
+            self.locked = self.inner.locked  # which the standard library's wants from 3.14 on
             self.__enter__ = self.inner.__enter__
 
         def __enter__(self) -> bool:
