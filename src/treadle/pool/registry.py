@@ -63,12 +63,15 @@ def _after_fork() -> None:
 
 
 def _run_first() -> None:
-    """Have our hook run before those that have been registered meanwhile: that of `concurrent.futures` has executors refuse
-    new work, which tasks, and the clusters of others, need until the pools have finished."""
+    """Have our hook run before those that have been registered meanwhile.
+
+    That of `concurrent.futures` has executors refuse new work, which tasks, and the clusters of others, need until the
+    pools have finished.
+    """
     global _hooks
     hooks = getattr(threading, "_threading_atexits", ())
     if len(hooks) != _hooks:
-        # Before the interpreter joins its threads, in reverse order.  Where it runs twice, no pool is left the second time.
+        # Before the interpreter joins its threads, the last one first.  When it runs again, no pool is left.
         with contextlib.suppress(RuntimeError):  # the hooks run already
             threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
         _hooks = len(hooks)
