@@ -96,7 +96,7 @@ def test_each_its_own_is_not_kept(pool: tuple[treadle.Pool, Traffic]) -> None:
     pool_, traffic = pool
     each = (bytes([n]) * (2 << 20) for n in range(40))
     assert list(pool_.map(len, each)) == [2 << 20] * 40
-    assert traffic.kept == 0
+    assert traffic.kept < 5 * (2 << 20)  # only what was taken back from one worker and given to another
 
 
 def test_apart_and_together_again() -> None:
