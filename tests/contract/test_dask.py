@@ -224,7 +224,6 @@ def test_a_station_that_was_thought_forgotten(dask: cluster.DaskCluster, tmp_pat
 
 def forget(token: str) -> None:
     """In a worker of Dask's: as if nobody had come for too long."""
-
     for key in [key for key in station._stations if key[0] == token]:
         station._stations.pop(key).close()
 
