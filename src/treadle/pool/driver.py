@@ -276,7 +276,9 @@ class Driver:
         if instructions:
             self._perform(instructions)
         if stock > 2 * NAP:
-            self.reactor.nap = max(NAP, min(NAP_MOST, stock / 4))
+            nap = max(NAP, min(NAP_MOST, stock / 4))
+            if nap * self.limit >= 2 * self._state.pace:  # else nothing is collected, and waking up costs, too
+                self.reactor.nap = nap
 
     def shortcut(self, worker: int) -> tuple[sync.Lock, State, Worker] | None:
         """With what a worker's own thread may get its next task by itself; see `_core.Seat.run`."""

@@ -173,8 +173,14 @@ class MapIterator(_core.Reader, Iterator[Any]):
                 return None
             if inbox.unread or self._thread is not None:
                 with feeder.owner.driver.waiting("map"):
-                    if inbox.wake_reader(self._arrived.release):
+                    if inbox.wake_reader(self._rouse):
                         wait(lambda seconds: self._arrived.acquire(timeout=seconds))
+
+    def _rouse(self) -> None:
+        """What the reader waits for is there."""
+        owner = self._owner
+        assert owner is not None
+        owner.driver.reactor.call_last(self._arrived.release)
 
     def _feed(self, feeder: Feeder) -> None:
         """Submit as many items as the window has room for, in the reader's thread."""

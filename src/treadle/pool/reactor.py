@@ -117,6 +117,16 @@ class Reactor:
         if self._ended:
             self._run_soon()
 
+    def call_last(self, callback: Callable[[], None]) -> None:
+        """In the reactor's thread: call it before that waits again; elsewhere: now.
+
+        For what wakes a thread, which would only wait for the interpreter's lock while this one still has it.
+        """
+        if self.in_thread:
+            self._soon.append(callback)
+        else:
+            callback()
+
     def start(self) -> None:
         """Start the thread, if it does not run yet.  Raises OSError or RuntimeError where there can't be one."""
         if self._thread is not None:
@@ -186,8 +196,8 @@ class Reactor:
                     handler = self._handlers.get(fd)
                     if handler is not None:
                         self._call(handler, events)
-                self._run_soon()
                 self._run_timers()
+                self._run_soon()  # last: see `call_last`
                 if self.nap:
                     nap, self.nap = self.nap, 0.0
                     time.sleep(nap)
