@@ -103,6 +103,24 @@ def test_a_process_that_was_stopped() -> None:
     assert "'vault'" in line
 
 
+def test_a_server_that_waits_for_a_signal() -> None:
+    with running("signalled") as process:
+        until = time.monotonic() + WITHIN
+        while True:
+            ran = why("--json", str(process.pid))
+            (session,) = json.loads(ran.stdout)["sessions"]
+            (main,) = session["processes"]
+            if all(thread["wait"] is not None for thread in main["threads"]):
+                break
+            assert time.monotonic() < until, ran.stdout
+        assert ran.returncode == 0, ran.stdout
+        assert session["causes"] == []
+        assert session["summary"].startswith("nothing is stuck, as long as a signal may come (SIGTERM): 2 wait; ")
+        assert main["handles"] == [signal.SIGTERM]
+        process.terminate()
+        assert process.wait(20) == 0
+
+
 def test_any_process_of_the_program_will_do() -> None:
     with running("hang") as process:
         seen = json.loads(why("--json", str(process.pid)).stdout)["sessions"][0]
@@ -128,7 +146,9 @@ def test_json_has_the_keys_that_are_documented() -> None:
     }  # fmt: skip
     assert (pool["engine"], pool["limit"], pool["pid"]) == ("processes", 2, process.pid)
     (main,) = [each for each in session["processes"] if each["pid"] == process.pid]
-    assert set(main) == {"pid", "parent", "role", "name", "command", "state", "cpu_seconds", "rss", "threads"}
+    assert set(main) == {
+        "pid", "parent", "role", "name", "command", "state", "cpu_seconds", "rss", "handles", "threads",
+    }  # fmt: skip
     thread = main["threads"][0]
     assert set(thread) == {
         "tid", "name", "role", "token", "pool", "state", "sleeps_in", "cpu_seconds", "task", "wait",

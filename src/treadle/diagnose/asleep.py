@@ -24,6 +24,8 @@ from pathlib import Path
 from treadle._native import _core, joined
 from treadle._native.waits import Wait, threads
 
+from .handlers import handled
+
 __all__ = ["EXIT_CODE", "MODES", "VARIABLE", "begin", "begin_by_variable", "mode"]
 
 EXIT_CODE = 70  # EX_SOFTWARE
@@ -164,23 +166,9 @@ def _may_be_woken() -> bool:
             record["role"] == "service" and not record["kind"]
             and not _sleeps(_PROC / str(record["pid"]) / "task" / str(record["tid"]), True)
             for record in records
-        ) or any(_handles_signals(pid) or _others_may_act(pid, tids, known) for pid, tids in known.items())  # fmt: skip
+        ) or any(handled(pid) or _others_may_act(pid, tids, known) for pid, tids in known.items())  # fmt: skip
     except (OSError, ValueError, IndexError):  # something has just ended, or can't be looked at
         return True
-
-
-# Those that Python handles by itself, those that a crash raises (faulthandler), the end of a child (all of them sleep),
-# and those of the C library.
-_HARMLESS = (2, 4, 6, 7, 8, 11, 17, 32, 33)
-
-
-def _handles_signals(pid: int) -> bool:
-    """Does the process handle a signal that somebody may send it?"""
-    for line in (_PROC / str(pid) / "status").read_text().splitlines():
-        if line.startswith("SigCgt:"):
-            caught = int(line.split()[1], 16)
-            return any(caught >> (number - 1) & 1 for number in range(1, 65) if number not in _HARMLESS)
-    return True
 
 
 def _others_may_act(pid: int, tids: set[int], known: dict[int, set[int]]) -> bool:

@@ -26,9 +26,10 @@ class Cause:
     pids: tuple[int, ...]
 
 
-def causes(picture: Picture, long: float = LONG_SECONDS) -> list[Cause]:
-    """All that are found; `long` is how many seconds a pool's task may run before it is suspected."""
-    left = stuck(picture)
+def causes(picture: Picture, long: float = LONG_SECONDS, signals: bool = True) -> list[Cause]:
+    """All that are found; `long` is how many seconds a pool's task may run before it is suspected, `signals` whether
+    one may come that the program handles."""
+    left = stuck(picture, signals)
     found = _deadlocks(picture) + _dead_owners(picture) + _stopped(picture) + _hanging(picture, long)
     if left and not any(cause.kind in ("deadlock", "dead owner", "stopped") for cause in found):
         found += _bereaved(picture, left) or _forgotten(picture, left)
@@ -183,7 +184,7 @@ def _forgotten(picture: Picture, left: list[Thread]) -> list[Cause]:
         if others:
             text += f": {_all(others)}"
         return [_cause(label, text, left)]
-    label = "all asleep" if asleep(picture) else "stuck"
+    label = "all asleep" if asleep(picture, left) else "stuck"
     return [_cause(label, f"{_all(left)}, and nobody is left to end that", left)]
 
 

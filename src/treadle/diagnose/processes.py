@@ -9,6 +9,8 @@ from pathlib import Path
 
 from treadle._native.waits import board_of
 
+from .handlers import handled
+
 __all__ = ["Board", "KernelThread", "Seen", "boards", "exists", "look", "owner_name"]
 
 _PROC = Path("/proc")
@@ -33,7 +35,7 @@ class KernelThread:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A process as the kernel sees it.  `rss` is in bytes."""
+    """A process as the kernel sees it.  `rss` is in bytes; `handles` are the signals that its program handles."""
 
     pid: int
     parent: int
@@ -42,6 +44,7 @@ class Seen:
     cpu_seconds: float
     rss: int
     threads: tuple[KernelThread, ...]
+    handles: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +108,10 @@ def look(pid: int, threads: bool = True) -> Seen | None:
         return None
     name, fields = stat
     found: list[KernelThread] = []
+    handles: tuple[int, ...] = ()
     if threads:
         with contextlib.suppress(OSError):
+            handles = handled(pid)
             found = [
                 t for entry in sorted((path / "task").iterdir(), key=lambda e: int(e.name)) if (t := _thread(entry))
             ]
@@ -116,8 +121,9 @@ def look(pid: int, threads: bool = True) -> Seen | None:
         command = " ".join(" ".join(words).split()) or name  # in one line
     cpu = (int(fields[11]) + int(fields[12])) / _TICKS
     return Seen(
-        pid, int(fields[1]), command, _STATES.get(fields[0], fields[0]), cpu, int(fields[21]) * _PAGE, tuple(found)
-    )
+        pid, int(fields[1]), command, _STATES.get(fields[0], fields[0]), cpu, int(fields[21]) * _PAGE, tuple(found),
+        handles,
+    )  # fmt: skip
 
 
 def boards() -> list[Board]:

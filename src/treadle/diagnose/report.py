@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from typing import Any
 
 from treadle.progress import duration_text
 
 from .causes import Cause, where_it_is
 from .picture import Picture, Pool, Process, Thread
+from .stuck import stuck
 
 SCHEMA = 1
 
@@ -40,9 +42,24 @@ def first_line(picture: Picture, found: list[Cause]) -> str:
     longest = max(waiting, key=lambda thread: thread.wait.seconds if thread.wait else 0)
     assert longest.wait is not None
     return (
-        f"nothing is stuck: {len(waiting)} wait; the longest is {longest.who}, "
+        f"nothing is stuck{_but(picture)}: {len(waiting)} wait; the longest is {longest.who}, "
         f"for {longest.wait.what}, for {duration_text(longest.wait.seconds)}"
     )
+
+
+def _but(picture: Picture) -> str:
+    """That only a signal can end what there is to wait for, if that is so."""
+    if not stuck(picture, signals=False):
+        return ""
+    numbers = sorted({number for process in picture.processes for number in process.kernel.handles})
+    return f", as long as a signal may come ({', '.join(map(_signal, numbers))})"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal between the first and the last one
+        return f"signal {number}"
 
 
 def _late(token: int, picture: Picture) -> str:
@@ -150,6 +167,7 @@ def _process_dict(process: Process) -> dict[str, Any]:
         "state": kernel.state,
         "cpu_seconds": kernel.cpu_seconds,
         "rss": kernel.rss,
+        "handles": list(kernel.handles),
         "threads": [_thread_dict(thread) for thread in process.threads],
     }
 

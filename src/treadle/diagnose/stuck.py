@@ -5,8 +5,10 @@ somebody able can end its wait: the owner of what it waits for or, if there is n
 one in private memory, the threads of its process; else those of all processes).  What is left when nothing more can be
 added, nobody will ever wake: it is stuck.
 
-What this can't see: signal handlers, and threads that never used treadle.  Those count as able when they run, and when
-they sleep in anything but a lock.
+A process that handles signals is able, too: a handler may do whatever its main thread may.
+
+What this can't see: threads that never used treadle.  Those count as able when they run, and when they sleep in
+anything but a lock.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from .picture import Picture, Thread
 __all__ = ["asleep", "cycles", "stuck"]
 
 
-def stuck(picture: Picture) -> list[Thread]:
-    """The threads that wait, and whose wait nobody is left to end; longest first."""
+def stuck(picture: Picture, signals: bool = True) -> list[Thread]:
+    """The threads that wait, and whose wait nobody is left to end; longest first.  `signals`: one may come."""
+    handling = {each.pid for each in picture.processes if signals and each.kernel.handles and each.role != "service"}
     threads = picture.threads
     able = {id(thread) for thread in threads if _by_itself(thread)}
     waiting = [thread for thread in threads if _untimed(thread) and id(thread) not in able]
@@ -30,7 +33,7 @@ def stuck(picture: Picture) -> list[Thread]:
         changed = False
         for thread in waiting:
             if id(thread) not in able and (
-                _can_end(thread, threads, by_token, able, outside) or _pool_works(thread, picture, able)
+                _can_end(thread, threads, by_token, able, outside, handling) or _pool_works(thread, picture, able)
             ):
                 able.add(id(thread))
                 changed = True
@@ -38,13 +41,10 @@ def stuck(picture: Picture) -> list[Thread]:
     return sorted(left, key=lambda thread: -(thread.wait.seconds if thread.wait else 0))
 
 
-def asleep(picture: Picture) -> bool:
-    """Does every thread of every process wait for what nobody is left to do?"""
-    threads = picture.threads
-    left = {id(thread) for thread in stuck(picture)}
-    return (
-        bool(left) and all(id(thread) in left or not _by_itself(thread) for thread in threads) and not picture.strangers
-    )
+def asleep(picture: Picture, left: Iterable[Thread]) -> bool:
+    """Are those that are `left` stuck all that there is?"""
+    ids = {id(thread) for thread in left}
+    return all(id(each) in ids or not _by_itself(each) for each in picture.threads) and not picture.strangers
 
 
 def _untimed(thread: Thread) -> bool:
@@ -66,7 +66,12 @@ def _by_itself(thread: Thread) -> bool:
 
 
 def _can_end(
-    thread: Thread, threads: Sequence[Thread], by_token: dict[int, Thread], able: set[int], outside: bool
+    thread: Thread,
+    threads: Sequence[Thread],
+    by_token: dict[int, Thread],
+    able: set[int],
+    outside: bool,
+    handling: set[int],
 ) -> bool:
     wait = thread.wait
     assert wait is not None
@@ -79,6 +84,8 @@ def _can_end(
         if not wait.bare:
             return False
     elif wait.kind == "join" and outside:  # a child that is a stranger
+        return True
+    if thread.pid in handling or (handling and not wait.private):
         return True
     return any(
         id(other) in able
