@@ -72,11 +72,14 @@ class Watch:
         self._timer.start()
 
     def _look(self) -> None:
+        from treadle._native import _core
         from treadle.diagnose import causes, picture, report
 
         try:
+            _core.thread_role("service")  # it wakes nobody whom the test waits for
             seen = picture.take()
-            self.text = report.render(seen, causes.causes(seen))
+            # Nor does a signal: the one that is handled is that of the time-out.
+            self.text = report.render(seen, causes.causes(seen, signals=False))
         except Exception as error:  # a look must not spoil a test
             self.text = f"no picture could be taken: {type(error).__name__}: {error}"
         self.said.set()
@@ -178,9 +181,7 @@ class Plugin:
         if before is None or fixtures is None or outcome.excinfo is not None:
             return
         # What a fixture's set-up has made, and is still there, may be meant for other tests too.
-        left = leaks.left_behind(
-            before.joined(fixtures), leaks.GRACE_SECONDS, ("processes", "threads", "shared_memory")
-        )
+        left = leaks.left_behind(before.joined(fixtures), self._grace, ("processes", "threads", "shared_memory"))
         if left:
             with contextlib.suppress(AttributeError):
                 outcome.force_exception(leaks.Leak(f"this test has left behind:\n{left}"))

@@ -33,6 +33,22 @@ DEADLOCK = """
         take(one, two)
 """
 
+FORGOTTEN = """
+    from treadle import queue, threading
+
+    def test_consumer():
+        hungry = threading.Thread(target=queue.Queue().get, name="hungry", daemon=True)
+        hungry.start()
+        hungry.join()
+"""
+
+SLOW_TO_END = """
+    import threading
+
+    def test_thread():  # it ends later than the default of two seconds
+        threading.Timer(3, lambda: None).start()
+"""
+
 LEAKS = """
     import os, subprocess, sys, threading
     import pytest
@@ -101,6 +117,13 @@ def test_a_time_out_shows_who_waits_for_whom(tmp_path: Path, how: list[str]) -> 
     assert "Timeout" in ran.stdout + ran.stderr
 
 
+def test_a_time_out_names_a_forgotten_consumer(tmp_path: Path) -> None:
+    """The thread that looks, and the signal that ends the test, wake nobody."""
+    ran = run(tmp_path, FORGOTTEN, "--treadle", "--treadle-timeout=2")
+    assert "forgotten consumer: thread 'hungry' of process " in ran.stdout, ran.stdout + ran.stderr
+    assert "waits for the end of thread 'hungry' (join)" in ran.stdout
+
+
 def test_what_is_left_behind_fails(tmp_path: Path) -> None:
     ran = run(tmp_path, LEAKS.replace("{name}", tmp_path.name), "--treadle", "--treadle-grace=0.3")
     assert ran.returncode == 1
@@ -109,6 +132,11 @@ def test_what_is_left_behind_fails(tmp_path: Path) -> None:
         part = ran.stdout.partition(f"ERROR at teardown of test_{name} ")[2].partition("ERROR at teardown")[0]
         assert "this test has left behind" in part
         assert what in part
+
+
+def test_what_ends_within_the_grace_is_not_left_behind(tmp_path: Path) -> None:
+    ran = run(tmp_path, SLOW_TO_END, "--treadle", "--treadle-grace=30")
+    assert ran.returncode == 0, ran.stdout
 
 
 def test_without_the_option_nothing_happens(tmp_path: Path) -> None:
