@@ -50,6 +50,14 @@ if __name__ == "__main__":
     process.start()
     process.join()
 """,
+    "a manager's queue": """\
+import multiprocessing
+multiprocessing.Manager().Queue().get()
+""",
+    "a barrier that nobody else comes to": """\
+import threading
+threading.Thread(target=threading.Barrier(2).wait, name="early").start()
+""",
     "a pool whose workers all wait": """\
 import concurrent.futures, multiprocessing
 def task(event):

@@ -48,6 +48,11 @@ def test_it_is_said(tmp_path: Path) -> None:
     text = said["a process that waits for its parent"]
     assert re.search(r"thread 'waits too' of process \d+ waits for an item of a shared Queue", text)
     assert re.search(r"thread 'MainThread' waits for the end of process 'waits too', pid \d+ \(join\)", text)
+    # A queue tells where it was made, wherever it has travelled; what is made of others, what it is.
+    text = said["a child of the fork server"]
+    assert re.search(rf"process \d+ waits for an item of a shared Queue \(made at {tmp_path}/p\d+.py:3\)", text)
+    assert re.search(rf"a shared Queue \(made at {tmp_path}/p\d+.py:2\)", said["a manager's queue"])
+    assert "thread 'early' waits for the others at a Barrier, since" in said["a barrier that nobody else comes to"]
 
 
 @pytest.mark.parametrize("kind", ["threads", pytest.param("processes", marks=pytest.mark.heavy)])

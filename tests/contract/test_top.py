@@ -66,7 +66,7 @@ def test_once_shows_what_is_true(busy: int) -> None:
     assert workers == "2/2"
     assert int(done) > 0 and float(rate) > 0
     assert (failed, restarts) == ("0", "0")
-    found = re.search(r"Queue [^│]*?\s{2,}(\d+) +10 +([\d.,]+) +([\d.,]+) ", text)
+    found = re.search(r"shared Queue \(made at busy\.py:33\) +(\d+) +10 +([\d.,]+) +([\d.,]+) ", text)
     assert found, text
     assert 1 <= int(found[1]) <= 10
     assert float(found[2]) > 0 and float(found[3]) > 0

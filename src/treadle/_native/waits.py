@@ -103,17 +103,21 @@ def _users(frames: list[str]) -> tuple[str, ...]:
     return tuple(frames[skip:end])
 
 
-_OURS = re.compile(r" \(made at \S*/treadle/pool/(\w+)\.py:\d+\)$")
-_POOLS = {
-    "maps": "the next result of a pool's map", "amaps": "the next result of a pool's map",
-    "streams": "the next value of a pool's task", "driver": "a pool to end its work",
+_OURS = re.compile(r" \(made at \S*/treadle/((?:pool|sync|multiprocessing)/\w+)\.py:\d+\)$")
+_INSIDE_OF = {
+    "pool/maps": "the next result of a pool's map", "pool/amaps": "the next result of a pool's map",
+    "pool/streams": "the next value of a pool's task", "pool/driver": "a pool to end its work",
+    "multiprocessing/imap": "the next result of a pool's map", "multiprocessing/jobs": "a pool to end its work",
+    "sync/barrier": "the others at a Barrier", "sync/rwlock": "an RWLock",
 }  # fmt: skip
 
 
 def _told(what: str) -> str:
-    """What a thread waits for, in the words of who uses a pool, not of who has made it."""
+    """What a thread waits for, in the words of who uses it, not of what it is made of."""
     ours = _OURS.search(what)
-    return what if ours is None else _POOLS.get(ours[1], "the result of a pool's task")
+    if ours is None:
+        return what
+    return _INSIDE_OF.get(ours[1]) or ("the result of a pool's task" if ours[1].startswith("pool/") else what)
 
 
 def _plain(kind: str) -> str:

@@ -106,7 +106,6 @@ class Rates:
         self._done: dict[int, int] = {}
         self._queues: dict[int, tuple[int, int]] = {}
         self._gauges: dict[tuple[int, int], Gauge] = {}
-        self._names: dict[int, str] = {}  # of queues: who waits tells them
         # Of each queue: when so many had been put.
         self._marks: dict[int | tuple[int, int], deque[tuple[float, int]]] = {}
 
@@ -165,21 +164,17 @@ class Rates:
                 continue
             if look is None:
                 continue
-            put, taken, maxsize, _ = look
-            getters, putters, name = _waiting_for(picture, id)
+            put, taken, maxsize, _, place = look
+            getters, putters = _waiting_for(picture, id)
             if not put and not getters and not putters:  # nobody uses it; or a pool's store, which is no queue
                 continue
             self._queues[id] = put, taken
-            name = self._names[id] = name or self._names.get(id, "")
+            name = f"shared Queue (made at {place})" if place else f"Queue {id:016x}"
             rates: tuple[float | None, float | None] = (None, None)
             if seconds and id in before:
                 rates = (put - before[id][0]) / seconds, (taken - before[id][1]) / seconds
             oldest = self._age(id, put, taken, now)
-            rows.append(
-                QueueRow(name or f"Queue {id:016x}", put - taken, max(0, maxsize), *rates, oldest, getters, putters)
-            )
-        for id in set(self._names) - set(self._queues):
-            del self._names[id]
+            rows.append(QueueRow(name, put - taken, max(0, maxsize), *rates, oldest, getters, putters))
         return rows
 
     def _local_queues(
@@ -238,14 +233,13 @@ def _same(id: int, object: int) -> bool:
     return (id | 1 << 63) & ~7 == object & ~7
 
 
-def _waiting_for(picture: Picture, id: int) -> tuple[int, int, str]:
+def _waiting_for(picture: Picture, id: int) -> tuple[int, int]:
     waits = [
         thread.wait
         for thread in picture.threads
         if thread.wait is not None and not thread.wait.private and _same(id, thread.wait.object)
     ]
-    name = next((_PLAIN.sub("", wait.what) for wait in waits if wait.kind in ("get", "put") and wait.stack), "")
-    return sum(wait.kind == "get" for wait in waits), sum(wait.kind == "put" for wait in waits), name
+    return sum(wait.kind == "get" for wait in waits), sum(wait.kind == "put" for wait in waits)
 
 
 def _locks(

@@ -257,8 +257,8 @@ static PyObject *board_events(PyObject *module, PyObject *arg)
     return list;
 }
 
-/* queue_look(path) -> (put, taken, maxsize, held) of the queue between processes whose memory that is; None: it is
- * something else.  It only reads. */
+/* queue_look(path) -> (put, taken, maxsize, held, where it was made) of the queue between processes whose memory that
+ * is; None: it is something else.  It only reads. */
 static PyObject *queue_look(PyObject *module, PyObject *arg)
 {
     PyObject *path, *result;
@@ -283,8 +283,11 @@ static PyObject *queue_look(PyObject *module, PyObject *arg)
     } else {
         /* What was taken is read first: so it never seems to be more than what was put. */
         uint64_t taken = ring_count(&head->get), put = ring_count(&head->put);
-        result = Py_BuildValue("(KKLI)", (unsigned long long)put, (unsigned long long)taken,
-                               (long long)atomic_load(&head->maxsize), (unsigned)atomic_load(&head->held));
+        char place[RING_PLACE];
+        tl_text_load(head->place, RING_PLACE, place);
+        result = Py_BuildValue("(KKLIN)", (unsigned long long)put, (unsigned long long)taken,
+                               (long long)atomic_load(&head->maxsize), (unsigned)atomic_load(&head->held),
+                               decoded(place));
     }
     os_memory_unmap(memory, TL_SEGMENT_DATA + sizeof *head);
     return result;

@@ -26,6 +26,7 @@
 #define RING_INLINE 16384u /* longer messages go into cells */
 #define RING_KEEP 16u      /* free chunks that keep their memory */
 #define RING_NOWHERE UINT64_MAX
+#define RING_PLACE 128u
 #define RING_EXTENTS 64u   /* mappings of large messages that a process keeps */
 
 /* chunk_state = (logical number + 1) << 2 | tag; 0: never used. */
@@ -70,6 +71,7 @@ struct ring_head {
     _Atomic uint32_t held;       /* messages held by a receipt or given back, about: never 0 while there is one */
     _Atomic uint32_t returned;   /* one may be back, to be taken before the log's */
     _Atomic uint32_t dead;       /* one may be a dead letter */
+    _Alignas(64) _Atomic char place[RING_PLACE]; /* file:line where it was made, for people; "" until its maker says so */
 };
 
 struct ring_cell;

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #define TITLE 96u
-#define DEEPEST 12 /* frames of ours above the user's */
 
 /* How this process is called in a recording: the last that was said, before it runs other threads.
  * Text, so that what is read while it is written is torn and nothing worse. */
@@ -104,40 +103,6 @@ struct tl_span core_trace_task(struct core_state *state, uint64_t id, PyObject *
     return tl_span_begin(self, id, &slot);
 }
 
-/* Is the frame's file one of treadle's own? */
-static bool is_ours(struct core_state *state, PyCodeObject *code)
-{
-    Py_ssize_t length;
-    return state->home != NULL && PyUnicode_Check(state->home) && (length = PyUnicode_GET_LENGTH(state->home)) > 0 &&
-           PyUnicode_Tailmatch(code->co_filename, state->home, 0, length, -1) == 1;
-}
-
-/* Where the caller of treadle stands; where it is all treadle's, the innermost place. */
-static void users_place(struct core_state *state, char *text, size_t size)
-{
-    PyFrameObject *frame = PyEval_GetFrame(), *back;
-    struct place place;
-    int depth;
-    Py_XINCREF(frame);
-    core_place_here(&place);
-    for (depth = 0; frame != NULL && depth < DEEPEST; depth++) {
-        PyCodeObject *code = PyFrame_GetCode(frame);
-        bool ours = is_ours(state, code);
-        if (!ours) {
-            Py_XSETREF(place.code, (PyObject *)code);
-            place.line = PyFrame_GetLineNumber(frame);
-            break;
-        }
-        Py_DECREF(code);
-        back = PyFrame_GetBack(frame);
-        Py_DECREF(frame);
-        frame = back;
-    }
-    Py_XDECREF(frame);
-    core_place_text(&place, text, size);
-    Py_XDECREF(place.code);
-}
-
 struct tl_span core_trace_wait(struct core_state *state, uint64_t id, struct wait *wait, tl_token edge)
 {
     struct tl_trace_slot slot = {.kind = TL_TRACE_WAIT, .a = wait->object, .b = edge};
@@ -150,7 +115,7 @@ struct tl_span core_trace_wait(struct core_state *state, uint64_t id, struct wai
     if (wait->describe != NULL)
         wait->describe(wait, text, sizeof text);
     slot.name = number_of(self, id, text);
-    users_place(state, text, sizeof text);
+    core_users_place(state, text, sizeof text);
     slot.where = number_of(self, id, text);
     if (wait->flags & TL_TIMED)
         atomic_store_explicit(&slot.flags, TL_TRACE_TIMED, memory_order_relaxed);

@@ -58,6 +58,52 @@ void core_place_text(const struct place *place, char *text, size_t size)
         memcpy(text + used, digits + at, sizeof digits - at);
 }
 
+/* Is the frame's file one of treadle's own? */
+static bool is_ours(struct core_state *state, PyCodeObject *code)
+{
+    Py_ssize_t length;
+    return state->home != NULL && PyUnicode_Check(state->home) && (length = PyUnicode_GET_LENGTH(state->home)) > 0 &&
+           PyUnicode_Tailmatch(code->co_filename, state->home, 0, length, -1) == 1;
+}
+
+void core_users_place(struct core_state *state, char *text, size_t size)
+{
+    enum { DEEPEST = 12 }; /* frames of ours above the user's */
+    PyFrameObject *frame = PyEval_GetFrame(), *back;
+    struct place place;
+    int depth;
+    Py_XINCREF(frame);
+    core_place_here(&place);
+    for (depth = 0; frame != NULL && depth < DEEPEST; depth++) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        bool ours = is_ours(state, code);
+        if (!ours) {
+            Py_XSETREF(place.code, (PyObject *)code);
+            place.line = PyFrame_GetLineNumber(frame);
+            break;
+        }
+        Py_DECREF(code);
+        back = PyFrame_GetBack(frame);
+        Py_DECREF(frame);
+        frame = back;
+    }
+    Py_XDECREF(frame);
+    core_place_text(&place, text, size);
+    Py_XDECREF(place.code);
+}
+
+void core_store_users_place(struct core_state *state, _Atomic char *to, size_t size)
+{
+    char text[512];
+    size_t length, skip;
+    core_users_place(state, text, sizeof text);
+    length = strlen(text);
+    skip = length >= size ? length - (size - 1) : 0;
+    while ((text[skip] & 0xc0) == 0x80) /* no half of a character */
+        skip++;
+    tl_text_store(to, size, text + skip);
+}
+
 void core_stack_text(char *text, size_t size)
 {
     enum { DEEP = 12 };

@@ -11,6 +11,10 @@ struct place {
 };
 void core_place_here(struct place *place);
 void core_place_text(const struct place *place, char *text, size_t size);
+/* The same as a text, of the innermost frame that is not treadle's own; where all are, of the innermost. */
+void core_users_place(struct core_state *state, char *text, size_t size);
+/* That place into shared memory; of a long one the end, which tells more than the beginning. */
+void core_store_users_place(struct core_state *state, _Atomic char *to, size_t size);
 /* What threading calls the calling thread; "" if it does not know it.  Runs no Python code. */
 void core_threading_name(struct core_state *state, char *text, size_t size);
 /* The calling thread's Python stack, innermost call last, a line each. */

@@ -6,6 +6,7 @@
  */
 #include "queues/ring_object.h"
 #include "queues/queues.h"
+#include "python/text.h"
 #include "system/points.h"
 
 #include <string.h>
@@ -481,6 +482,7 @@ static PyObject *shared_setup(PyObject *op, PyObject *args)
     error = ring_new(&self->ring, maxsize, attempts);
     if (error != 0)
         return core_failed(error);
+    core_store_users_place(core_state_of(op), self->ring.head->place, RING_PLACE);
     self->made = true;
     Py_RETURN_NONE;
 }

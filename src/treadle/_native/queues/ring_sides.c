@@ -1,7 +1,9 @@
 /* The two sides of a queue between processes: their locks, and who waits at them for items, room, or the end of the work. */
 #include "queues/ring_object.h"
+#include "python/text.h"
 #include "system/points.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define MS ((uint64_t)1000000)
@@ -40,11 +42,19 @@ static void lock_leave(struct wait *wait, struct tl_self *me, bool claimed)
         tl_lock_pass_on(&shared_queue_side(w->ring, w->side)->lock, shared_queue_lock_id(w->ring, w->side));
 }
 
+/* With the place where the queue was made, in whatever process that was. */
+static void describe(const struct ring *ring, const char *what, char *text, size_t size)
+{
+    char place[RING_PLACE];
+    tl_text_load(ring->head->place, RING_PLACE, place);
+    snprintf(text, size, "%s (made at %s)", what, place[0] == 0 ? "?" : place);
+}
+
 static void lock_text(struct wait *wait, char *text, size_t size)
 {
     struct side_wait *w = (struct side_wait *)wait;
-    open_describe(w->queue, w->side == PUT ? "a turn to put into a shared Queue" : "a turn to get from a shared Queue",
-                  text, size);
+    describe(w->ring, w->side == PUT ? "a turn to put into a shared Queue" : "a turn to get from a shared Queue", text,
+             size);
 }
 
 static void repair(struct ring *ring, enum side side)
@@ -153,7 +163,7 @@ static void shared_text(struct wait *wait, char *text, size_t size)
 {
     static const char *const what[] = {"an item of a shared Queue", "room in a shared Queue", "join() of a shared Queue"};
     struct shared_wait *w = (struct shared_wait *)wait;
-    open_describe((PyObject *)w->queue, what[w->mark], text, size);
+    describe(&w->queue->ring, what[w->mark], text, size);
 }
 
 /* Look for a moment before going to sleep: the other side is often just about to come.  How long follows from how often

@@ -72,9 +72,7 @@ int shared_make_plain(PyObject *op, enum tl_slot_kind kind)
 int shared_make(PyObject *op, enum tl_slot_kind kind, PyObject *name)
 {
     struct shared_object *self = (struct shared_object *)op;
-    struct place place = {self->code, self->line};
-    char text[512];
-    size_t length, skip;
+    char text[TL_SLOT_NAME];
     if (name != NULL && name != Py_None && !PyUnicode_Check(name)) {
         PyErr_Format(PyExc_TypeError, "name must be a str or None, not %.100s", Py_TYPE(name)->tp_name);
         return -1;
@@ -85,12 +83,7 @@ int shared_make(PyObject *op, enum tl_slot_kind kind, PyObject *name)
         core_copy_str(name, text, TL_SLOT_NAME);
         tl_text_store(self->slot->name, TL_SLOT_NAME, text);
     }
-    core_place_text(&place, text, sizeof text);
-    length = strlen(text);
-    skip = length >= TL_SLOT_PLACE ? length - (TL_SLOT_PLACE - 1) : 0; /* the end tells more than the beginning */
-    while ((text[skip] & 0xc0) == 0x80)
-        skip++;
-    tl_text_store(self->slot->place, TL_SLOT_PLACE, text + skip);
+    core_store_users_place(core_state_of(op), self->slot->place, TL_SLOT_PLACE);
     return 0;
 }
 
