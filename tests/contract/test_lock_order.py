@@ -62,6 +62,37 @@ def down():
 each_in_a_thread(up, down)
 """
 )
+PHILOSOPHERS = (
+    START
+    + """\
+forks = [threading.Lock() for _ in range(5)]
+def eats(n):
+    with forks[n], forks[(n + 1) % 5]: pass
+for n in range(5):
+    thread = threading.Thread(target=eats, args=(n,), name=f"philosopher {n}")
+    thread.start()
+    thread.join()
+"""
+)
+IN_ORDER = PHILOSOPHERS.replace(
+    "forks[n], forks[(n + 1) % 5]", "forks[min(n, (n + 1) % 5)], forks[max(n, (n + 1) % 5)]"
+)
+MANY = (
+    START
+    + """\
+from treadle.diagnose import lock_order
+lock_order.MOST_PAIRS = 100
+locks = [threading.Lock() for _ in range(500)]
+def up():
+    for a, b in zip(locks, locks[1:]):
+        with a, b: pass
+def down():
+    with locks[1], locks[0]: pass  # the other way round is forgotten
+    assert len(lock_order._pairs) == sum(map(len, lock_order._next.values())) == 100
+    with locks[499], locks[490]: pass
+each_in_a_thread(up, down)
+"""
+)
 OTHER_OBJECTS = (
     START
     + """\
@@ -139,7 +170,13 @@ def test_both_stacks_once(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("text", "times"), [(THREE, 1), (SAME_LINE, 1), (OTHER_OBJECTS, 1), (FINE, 0)])
+@pytest.mark.parametrize(
+    ("text", "times"),
+    [
+        (THREE, 1), (SAME_LINE, 1), (OTHER_OBJECTS, 1), (FINE, 0), (PHILOSOPHERS, 1), (IN_ORDER, 0), (MANY, 1),
+    ],
+    ids=["three", "same line", "other objects", "fine", "philosophers", "in order", "many"],
+)  # fmt: skip
 def test_what_is_an_inversion(text: str, times: int, tmp_path: Path) -> None:
     said = run(text, tmp_path / "program.py", TREADLE_LOCK_ORDER="1")
     assert said.count("treadle: lock order: ") == times, said
@@ -147,6 +184,9 @@ def test_what_is_an_inversion(text: str, times: int, tmp_path: Path) -> None:
         assert "Lock 'a'" in said
         assert "before it was one after the other" in said
         assert said.count("before, thread") == 2
+    if text is PHILOSOPHERS:
+        assert "now, thread 'philosopher 4' holds" in said
+        assert said.count("before, thread") == 4
 
 
 def test_it_is_off_unless_asked_for(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ Two threads that take two locks in different orders deadlock only if they meet i
 they never do.  As the Linux kernel's lockdep does, it thinks in *classes*: all locks that were made by the same line of
 the program, or have the same name, are one, so that it is enough that some lock of one class was taken while one of the
 other was held, and once the other way round, even over several steps (a before b, b before c, c before a).  Locks of
-the same class, accounts say, are told apart: there the order of the very same two objects counts.
+the same class, accounts or the forks of philosophers say, are told apart: there the order of the very same objects
+counts, over several steps too.
 
 An attempt that does not wait (`acquire(blocking=False)`) can't deadlock: it is no step of an order, but what it has got
 is held by those that follow.  One with a time-out counts: that it gives up in the end makes it no better.
@@ -30,6 +31,7 @@ __all__ = ["VARIABLE", "Inversion", "Step", "begin", "inversions"]
 VARIABLE = "TREADLE_LOCK_ORDER"
 DEEP = 12  # frames of a stack
 MOST_PAIRS = 10_000  # of single objects; then the oldest are forgotten
+MOST_LOOKED_AT = 1_000  # on the way from one object back to another: each new pair looks
 
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120 - text
 _Frames = tuple[tuple[str, int, str], ...]
@@ -80,7 +82,8 @@ _holders: dict[int, dict[int, tuple[Any, Any, _Frames]]] = {}
 _lock = _core.RLock(name="treadle: lock order")  # guards all below.  Signal handlers come here too.
 _known: set[tuple[Any, Any]] = set()  # read without the lock; only grows, but for pairs of objects
 _after: dict[Any, dict[Any, Step]] = {}  # class -> those that were taken while it was held
-_pairs: dict[tuple[int, int], tuple[Step, Any, Any]] = {}  # of one class; the locks themselves, so that ids stay theirs
+_pairs: dict[tuple[int, int], tuple[Any, Any]] = {}  # of one class: the locks themselves, so that ids stay theirs
+_next: dict[int, dict[int, Step]] = {}  # as _after, of the objects in _pairs
 _told: set[frozenset[Any]] = set()
 _found: list[Inversion] = []
 _began = False
@@ -158,17 +161,17 @@ def _learn(held: Any, taken: Any, step: Step) -> Inversion | None:
     """A step between two classes that was not known.  Is there a way back?"""
     _known.add((held, taken))
     _after.setdefault(held, {})[taken] = step
-    way = _way(taken, held)
+    way = _way(_after, taken, held)
     if way is None:
         return None
     return _inversion(frozenset((held, taken)), (*way, step))
 
 
-def _way(start: Any, goal: Any) -> list[Step] | None:
-    """The shortest way from one class to another."""
+def _way(after: dict[Any, dict[Any, Step]], start: Any, goal: Any, most: int | None = None) -> list[Step] | None:
+    """The shortest way from one class, or object, to another; `most`: how many are looked at."""
     came: dict[Any, tuple[Any, Step] | None] = {start: None}
     line = [start]
-    for here in line:
+    for here in line:  # which grows meanwhile
         if here == goal:
             steps = []
             at: Any = here
@@ -176,7 +179,9 @@ def _way(start: Any, goal: Any) -> list[Step] | None:
                 at, step = back
                 steps.append(step)
             return steps[::-1]
-        for following, step in _after.get(here, {}).items():
+        if most is not None and len(line) > most:
+            break
+        for following, step in after.get(here, {}).items():
             if following not in came:
                 came[following] = here, step
                 line.append(following)
@@ -184,15 +189,22 @@ def _way(start: Any, goal: Any) -> list[Step] | None:
 
 
 def _pair(key: tuple[int, int], step: Step, held: Any, taken: Any) -> Inversion | None:
-    """A step between two objects of one class."""
+    """A step between two objects of one class.  Is there a way back?"""
     _known.add(key)
-    _pairs[key] = step, held, taken
+    _pairs[key] = held, taken
+    _next.setdefault(key[0], {})[key[1]] = step
     if len(_pairs) > MOST_PAIRS:
-        oldest = next(iter(_pairs))
-        _known.discard(oldest)
-        del _pairs[oldest]
-    other = _pairs.get((key[1], key[0]))
-    return None if other is None else _inversion(frozenset((_class_of(held),)), (other[0], step))
+        _forget(next(iter(_pairs)))
+    way = _way(_next, key[1], key[0], MOST_LOOKED_AT)
+    return None if way is None else _inversion(frozenset((_class_of(held),)), (*way, step))
+
+
+def _forget(key: tuple[int, int]) -> None:
+    _known.discard(key)
+    del _next[key[0]][key[1]]
+    if not _next[key[0]]:
+        del _next[key[0]]
+    del _pairs[key]
 
 
 def _inversion(classes: frozenset[Any], steps: tuple[Step, ...]) -> Inversion | None:
