@@ -111,7 +111,10 @@ def test_as_plain_python(name: str, tmp_path: Path) -> None:
     assert plain[0] == expected.get(name, plain[0])
 
 
-@pytest.mark.parametrize("how", ["-m package", "-m module", "-c", "-", "zip", "folder", "missing", "-m missing"])
+@pytest.mark.parametrize(
+    "how",
+    ["-m package", "-m module", "-mmodule", "-c", "-ccode", "-", "zip", "folder", "missing", "-m missing", "-x behind"],
+)
 def test_every_kind_of_program(how: str, tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     for file in ("package/__init__.py", "package/__main__.py", "module.py"):
@@ -120,12 +123,19 @@ def test_every_kind_of_program(how: str, tmp_path: Path) -> None:
         archive.writestr("__main__.py", TELL)
     command = {
         "-m package": ["-m", "package", "a", "-b"], "-m module": ["-m", "module", "-c"], "-c": ["-c", TELL, "-m", "a"],
-        "-": ["-", "a"], "zip": ["program.zip", "a"], "folder": ["package", "a"], "missing": ["nothing.py"],
+        "-mmodule": ["-mmodule", "-mx", "-cy"], "-ccode": ["-c" + TELL, "-mx"],
+        "-x behind": ["module.py", "-mx", "-cy"], "-": ["-", "a"], "zip": ["program.zip", "a"],
+        "folder": ["package", "a"], "missing": ["nothing.py"],
         "-m missing": ["-m", "nothing"],
     }[how]  # fmt: skip
     plain, ours = (outcome([*kind, *command], tmp_path, text=TELL) for kind in (PLAIN, TREADLE))
     assert ours == plain
     assert plain[0] == 0 or "missing" in how
+
+
+def test_options_before_what_follows_at_once(tmp_path: Path) -> None:
+    command = [*TREADLE, "--on-stuck", "exit", "--lock-order", "-cimport sys; print(sys.argv)", "-mx"]
+    assert outcome(command, tmp_path) == (0, "['-c', '-mx']\n", "")
 
 
 def test_options_and_variables_of_python(tmp_path: Path) -> None:
@@ -263,6 +273,24 @@ def test_usage(arguments: list[str], tmp_path: Path) -> None:
     assert (code, out) == (2, "")
     assert len(errors.splitlines()) == 1
     assert errors.startswith("treadle run: ")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("""\
+import os, sys, threading
+lock = threading.Lock()
+with lock: pass
+there = [fd for fd in range(3) if os.path.exists(f"/proc/self/fd/{fd}")]
+open("told", "w").write(f"{[stream is None for stream in (sys.stdin, sys.stdout, sys.stderr)]} {there}")
+sys.exit(5)
+""")
+    told = []
+    for kind in (PLAIN, TREADLE):
+        assert outcome(["sh", "-c", f'"$@" {closed}', "sh", *kind, "program.py"], tmp_path) == (5, "", "")
+        told.append((tmp_path / "told").read_text())
+        (tmp_path / "told").unlink()
+    assert told[0] == told[1]
 
 
 def test_without_python_variables(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from treadle import __version__
-from treadle.cli.problems import OK, USAGE, Problem
+from treadle.cli.problems import OK, STUCK, USAGE, Problem
 
 _COMMANDS = {  # name -> (module, the line in `treadle --help`)
     "map": ("treadle.cli.map", "Run a function over every item of an input, safely."),
@@ -21,6 +23,8 @@ _COMMANDS = {  # name -> (module, the line in `treadle --help`)
     "doctor": ("treadle.cli.doctor", "Judge the environment: Python, processors, memory, speed."),
     "examples": ("treadle.cli.examples", "List and run short example programs."),
 }
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class _LazyGroup(click.Group):
@@ -64,6 +68,12 @@ def run(argv: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort) as stop:
         _say("treadle: interrupted")
         return getattr(stop, "code", 128 + signal.SIGINT)
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None or sys.stdout is None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at exit
+        _say(f"treadle: cannot write to standard output: {error.strerror}")
+        return STUCK
     return code if isinstance(code, int) else OK
 
 

@@ -63,5 +63,6 @@ def command(name: str | None, show: bool) -> int:
         click.echo(example.text, nl=False)
         return 0
     click.echo(f"{example.name}: {example.shows}\n{_WATCH}{example.watch}\n")
-    sys.stdout.flush()
+    if sys.stdout is not None:  # else it is closed
+        sys.stdout.flush()
     return subprocess.run([sys.executable, "-m", f"treadle.examples.{name}"], check=False).returncode

@@ -24,8 +24,22 @@ _START = os.path.join(os.path.dirname(__file__), "start")  # noqa: PTH118, PTH12
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))  # noqa: PTH120 - where treadle is
 
 
+class _AsPython(click.Command):
+    """Python lets what belongs to -m and -c follow at once: -mhttp.server."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for at, word in enumerate(args):
+            if word[:2] in ("-m", "-c"):
+                args[at : at + 1] = [word[:2], word[2:]] if len(word) > 2 else [word]
+                break
+            if not word.startswith("-") and (at == 0 or args[at - 1] not in ("--on-stuck", "--trace")):
+                break  # the program; all that follows is its own
+        return super().parse_args(ctx, args)
+
+
 @click.command(
     name="run",
+    cls=_AsPython,
     # What follows the program's name is the program's, whatever it looks like.
     context_settings={"help_option_names": ["-h", "--help"], "allow_interspersed_args": False},
     options_metavar="[OPTIONS]",
@@ -89,6 +103,7 @@ def start(arguments: Sequence[str], options: dict[str, Any], trace: tuple[str, s
         "trace": trace,
     }
     environment["TREADLE_RUN"] = json.dumps(wish)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # one that was closed by whoever has started this
+            stream.flush()
     os.execve(sys.executable, [sys.executable, *flags, *arguments], environment)

@@ -249,7 +249,8 @@ def _start_method() -> Finding:
 
 def _visibility() -> Finding:
     """Can processes see each other as `treadle why` needs it?"""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    sleeper = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(sleeper, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
         try:
             os.listdir(f"/proc/{child.pid}/fd")
             seen = True

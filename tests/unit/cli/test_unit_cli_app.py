@@ -55,3 +55,12 @@ def test_no_command_shows_the_help(run: Callable[..., Any]) -> None:
     ran = run()
     assert ran.code == 2
     assert "Commands" in ran.err
+
+
+@pytest.mark.parametrize("command", [["examples"], ["--help"], ["why", "--help"]])
+def test_a_full_disk_is_one_sentence(command: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "treadle", *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert (ran.returncode, ran.stderr) == (3, "treadle: cannot write to standard output: No space left on device\n")
