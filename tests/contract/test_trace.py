@@ -226,6 +226,14 @@ def test_what_is_no_trace_is_not_overwritten(path: Path) -> None:
     assert work.events(path, cat="task")
 
 
+def test_what_is_no_ordinary_file_is_not_opened(path: Path) -> None:
+    os.mkfifo(path)  # who opens one waits for the other side
+    with pytest.raises(ValueError, match="ordinary file"):
+        treadle.Pool(1, "threads", trace=path)
+    with pytest.raises(OSError, match="name is needed"):
+        recorder.check("")
+
+
 def test_off_means_off() -> None:
     assert _core.trace_place() is None and _core.trace_begin("x") is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,9 @@ def test_names_can_not_become_markup(tmp_path: Path) -> None:
     text = page(load(path), path.name)
     assert text.count("<script") == 2 and text.count("</script") == 2 and "alert(1)</" not in text
     assert "http://" not in text and "https://" not in text  # it needs no network
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadTrace, match="no ordinary file"):
+        load(tmp_path / "pipe")

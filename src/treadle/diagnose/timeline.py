@@ -94,6 +94,8 @@ def _text(path: Path) -> str:
     from ..recording import NotARecording
     from ..recording.recorder import read
 
+    if path.exists() and not path.is_file() and not path.is_dir():  # one of a pipe could be read once only
+        raise BadTrace("it is no ordinary file: save what it has to say into one")
     try:
         text = read(path)
     except NotARecording as error:

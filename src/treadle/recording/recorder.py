@@ -158,10 +158,13 @@ def check(path: str | os.PathLike[str]) -> None:
     if not os.access(Path(path).parent, os.W_OK | os.X_OK):
         code = errno.EACCES if Path(path).parent.is_dir() else errno.ENOENT
         raise OSError(code, os.strerror(code), os.fspath(path))
+    if not os.fspath(path):
+        raise FileNotFoundError(errno.ENOENT, "a file's name is needed", "")
     try:
+        # Before it is opened: who opens a pipe waits for whoever reads it.
+        if not stat.S_ISREG(mode := Path(path).stat().st_mode) and not stat.S_ISDIR(mode):
+            raise ValueError("a trace goes into an ordinary file, and this is none")
         with open(path, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("a trace goes into an ordinary file, and this is none")
             start = file.read(64)
     except FileNotFoundError:
         return
