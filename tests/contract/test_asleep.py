@@ -52,6 +52,7 @@ def test_it_is_said(tmp_path: Path) -> None:
     text = said["a child of the fork server"]
     assert re.search(rf"process \d+ waits for an item of a shared Queue \(made at {tmp_path}/p\d+.py:3\)", text)
     assert re.search(rf"a shared Queue \(made at {tmp_path}/p\d+.py:2\)", said["a manager's queue"])
+    assert "thread 'MainThread' waits for the result of a Future, since" in said["a future that nobody fulfils"]
     assert "thread 'early' waits for the others at a Barrier, since" in said["a barrier that nobody else comes to"]
 
 

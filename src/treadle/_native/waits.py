@@ -103,7 +103,9 @@ def _users(frames: list[str]) -> tuple[str, ...]:
     return tuple(frames[skip:end])
 
 
-_OURS = re.compile(r" \(made at \S*/treadle/((?:pool|sync|multiprocessing)/\w+)\.py:\d+\)$")
+_OURS = re.compile(
+    r" \(made at \S*/(?:treadle/((?:pool|sync|multiprocessing)/\w+)|concurrent/futures/_base)\.py:\d+\)$"
+)
 _INSIDE_OF = {
     "pool/maps": "the next result of a pool's map", "pool/amaps": "the next result of a pool's map",
     "pool/streams": "the next value of a pool's task", "pool/driver": "a pool to end its work",
@@ -117,6 +119,8 @@ def _told(what: str) -> str:
     ours = _OURS.search(what)
     if ours is None:
         return what
+    if ours[1] is None:  # the standard library's own
+        return "the result of a Future"
     return _INSIDE_OF.get(ours[1]) or ("the result of a pool's task" if ours[1].startswith("pool/") else what)
 
 
