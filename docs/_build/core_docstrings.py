@@ -26,7 +26,6 @@ class CoreDocstrings(griffe.Extension):
                 continue
             text = getattr(found, "__doc__", None)
             if member.docstring is None and isinstance(text, str):
-                text = text.rpartition("\n--\n\n")[2]  # without the signature of a method with a second name
                 member.docstring = griffe.Docstring(inspect.cleandoc(text), parent=member)
             if member.is_class:
                 self._add(member, found)

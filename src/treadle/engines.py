@@ -8,15 +8,13 @@ treadle.engines.abilities("threads")        what an engine can do
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .pool.abilities import Abilities
 from .pool.catalog import abilities, register
 from .pool.engines.guest import Engine, Host, Order, Work
 
-if TYPE_CHECKING:  # not in __all__: they need packages that may not be here
-    pass
-
+# `DaskEngine` and `RayEngine` are not in it: they need packages that may not be here.
 __all__ = ["Abilities", "Engine", "Host", "Order", "Work", "abilities", "register"]
 
 

@@ -177,7 +177,7 @@ def describe_exit(exitcode: int | None) -> str:
 
 
 class TaskTimeout(TreadleError, TimeoutError):
-    """The task ran longer than its `timeout` (seconds).  In the process engine it was killed."""
+    """The task ran longer than its `timeout` (seconds).  A process was killed for it, a thread was left alone."""
 
     def __init__(self, message: str, timeout: float | None = None) -> None:
         super().__init__(message)
@@ -304,7 +304,10 @@ class SharedObjectGone(TreadleError, FileNotFoundError):
 
 
 class WorkerStartError(TreadleError, BrokenExecutor):
-    """Worker processes end before they are ready to work, again and again; the message says how they ended."""
+    """No worker gets ready to work: they end before, again and again, or their initializer fails; the message says how.
+
+    What the initializer has raised is the ``__cause__``.
+    """
 
 
 class ClusterLost(WorkerStartError, ConnectionError):

@@ -64,7 +64,11 @@ def public_things() -> dict[str, Any]:
     for page in sorted((ROOT / "docs/api").glob("*.md")):
         for name in re.findall(r"^::: (\S+)", page.read_text(), re.M):
             home, _, last = name.rpartition(".")
-            thing = getattr(importlib.import_module(home), last)
+            try:
+                thing = getattr(importlib.import_module(home), last)
+            except ImportError as error:
+                assert error.name in ("dask", "distributed", "ray"), name  # an engine for a cluster, which is not here
+                continue
             if inspect.isclass(thing) or inspect.isroutine(thing):
                 found.setdefault(id(thing), (name, thing))
     return dict(found.values())
@@ -111,3 +115,15 @@ def test_it_sees_what_is_there() -> None:
 def test_everything_public_has_a_docstring() -> None:
     missing = {line for name, thing in public_things().items() for line in without(name, thing)}
     assert not missing, "\n".join(sorted(missing))
+
+
+def test_docstrings_are_for_people() -> None:
+    """A function in C whose docstring begins with another one's signature shows it raw, and has no signature itself."""
+    raw = [
+        f"{name}.{member}"
+        for name, thing in public_things().items()
+        if inspect.isclass(thing)
+        for member, value in members(thing)
+        if "\n--\n" in (inspect.getdoc(value) or "")
+    ]
+    assert not raw, raw

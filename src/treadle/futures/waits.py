@@ -26,7 +26,9 @@ _Future = Future[Any]
 def wait(fs: Iterable[_Future], timeout: float | None = None, return_when: str = ALL_COMPLETED) -> Any:
     """Wait until all of the futures are done, the first one is, or the first one has failed.
 
-    `timeout` is in seconds.  Returns the named tuple (done, not_done) of two sets.
+    Which of these `return_when` says: ``ALL_COMPLETED``, ``FIRST_COMPLETED`` or ``FIRST_EXCEPTION``; ValueError for
+    anything else.  `timeout` is in seconds (None: forever).  Returns the named tuple (done, not_done) of two sets.
+    Thread-safe.
     """
     fs = set(fs)
     with contextlib.ExitStack() as stack:

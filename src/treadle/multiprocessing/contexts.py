@@ -50,31 +50,51 @@ class _Context(context.BaseContext):
     SimpleQueue = queues.SimpleQueue
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
-        """A ctypes object in shared memory, without a lock."""
+        """A ctypes object in shared memory, without a lock, as `multiprocessing.RawValue`.
+
+        `typecode_or_type` is a ctypes type or a letter as for `array.array`; `args` are its constructor's.  TypeError
+        for what is neither, MemoryError or OSError without room.  It can be pickled at any time.  Not safe where several
+        threads or processes change it.
+        """
         from treadle.shared import raw
 
         return raw.RawValue(typecode_or_type, *args)
 
     def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
-        """A ctypes array in shared memory, without a lock."""
+        """A ctypes array in shared memory, without a lock, as `multiprocessing.RawArray`.
+
+        `size_or_initializer` is its length (of zeros), or a sequence of its values; for the rest, see `RawValue`.
+        """
         from treadle.shared import raw
 
         return raw.RawArray(typecode_or_type, size_or_initializer)
 
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
-        """A ctypes object in shared memory, with a lock."""
+        """A ctypes object in shared memory, with a lock, as `multiprocessing.Value`.
+
+        Reading or writing its `value` is one safe step; ``with v.get_lock():`` makes one of several (``v.value += 1``).
+        `lock` may be a lock of your own, or False for what `RawValue` makes.  For the rest, see there.
+        """
         from treadle.shared import raw
 
         return raw.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
     def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
-        """A ctypes array in shared memory, with a lock."""
+        """A ctypes array in shared memory, with a lock, as `multiprocessing.Array`.
+
+        Each access of an item or a slice is one safe step; `lock` and `get_lock` are as for `Value`, the other arguments
+        as for `RawArray`.
+        """
         from treadle.shared import raw
 
         return raw.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def Manager(self, path: str | os.PathLike[str] | None = None, *, sync: bool = False) -> Manager:
-        """Makes dicts, lists and more that processes share, without a server process; see `treadle.shared.Manager`."""
+        """Makes dicts, lists and more that processes share, without a server process; see `treadle.shared.Manager`.
+
+        With `path` they are in that file, and last; with `sync` each change is on the disk before it returns.  OSError
+        if the file can't be opened.
+        """
         from treadle.shared import Manager
 
         return Manager(path, sync=sync, ctx=self.get_context())
@@ -86,7 +106,11 @@ class _Context(context.BaseContext):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
     ) -> Any:
-        """A pool of processes of this context."""
+        """A pool of `processes` worker processes (default: one for each CPU), as `multiprocessing.Pool`.
+
+        Each calls ``initializer(*initargs)`` first, and is replaced after `maxtasksperchild` calls.  ValueError for a
+        number below 1, TypeError for an `initializer` that can't be called.  Every method is thread-safe.
+        """
         from .pool import Pool
 
         return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())

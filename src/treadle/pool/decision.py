@@ -16,7 +16,7 @@ WAITING_SHARE = 0.5  # above it: threads
 
 
 class Decision(NamedTuple):
-    """Which engine was chosen, and why."""
+    """Which engine was chosen (``"threads"`` or ``"processes"``, say), and why, in words."""
 
     engine: str
     reason: str

@@ -23,12 +23,13 @@ _ENDED = ("FINISHED", "CANCELLED", "CANCELLED_AND_NOTIFIED")
 
 
 class Future(_core.FutureCore, concurrent.futures.Future[Any]):
-    """The result of a `submit`, with the interface and the meaning of the standard library's.
+    """The result of a `submit`, which will come: a `concurrent.futures.Future`, whose `cancel` ends a running call.
 
-    The standard future makes a lock and a condition at once, which costs more than a small task.  This one makes them
-    when somebody first waits, or adds a callback; until then it is finished in C, see `_native/tasks/future_object.c`.
-    Thread-safe.
+    If it has failed and nobody ever looks at it, the failure is logged when it is dropped.  Thread-safe.
     """
+
+    # The standard future makes a lock and a condition at once, which costs more than a small task.  This one makes them
+    # when somebody first waits, or adds a callback; until then it is finished in C, see `_native/tasks/future_object.c`.
 
     __slots__ = ()
 

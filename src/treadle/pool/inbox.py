@@ -14,7 +14,7 @@ NOTHING = object()  # what `Inbox.next_value` gives when there is no plain value
 
 
 class Outcome:
-    """How one item ended: its `value` if `ok`, else its `error`."""
+    """How one item ended: its `value` if `ok`, else its `error`, an exception.  `index` is its place in the input."""
 
     __slots__ = ("index", "item", "ok", "value", "error")
     __match_args__ = ("index", "item", "ok", "value", "error")

@@ -58,8 +58,7 @@ class Pool(concurrent.futures.Executor):
     run them on the cluster at `address` (of Dask's scheduler, or a `Client`; of Ray, or ``"auto"``), or on one of their
     own on this machine.  An engine of your own is given as an object, see `treadle.engines`.
 
-    `start_method` says how processes are made: ``"forkserver"``
-    (default), ``"spawn"`` or ``"fork"``.
+    `start_method` says how processes are made: ``"forkserver"`` (default), ``"spawn"`` or ``"fork"``.
 
     Workers start when there is work for them.  Leaving the `with` block, or the program, finishes the work; Ctrl-C
     ends it.  Every method may be called from any thread, but not from another process.
@@ -70,7 +69,7 @@ class Pool(concurrent.futures.Executor):
 
     A worker leaves, and another one comes when there is work for it, after `max_tasks_per_worker` tasks, when it has
     more than `max_memory_per_worker` bytes in use after a task (processes), or after `idle_timeout` seconds without
-    work (None: never; default: 60, or never where there is an `initializer`).  Threads keep one that is idle.
+    work (None: never; default: 60, or never where there is an `initializer`).  A pool of threads keeps one of them.
     `max_memory_per_worker` counts memory that the process has for itself: resident, not in files or shared memory.
 
     `trace` is a file: what every thread and process of the program runs and waits for while the pool lives is written
@@ -427,7 +426,7 @@ def map(
 
     With `stream`, `fn` is a generator function (or returns any iterable), and each value that it yields is a result of
     its own, as soon as it is there.  With `ordered` all values of an input come before those of the next, else as they
-    arrive.  A worker runs ahead of the reader by 64 values or a megabyte, with what its pipe holds, and waits then
+    arrive.  A worker runs ahead of the reader by 64 values or a megabyte, and what is on its way, and waits then
     (which counts for `timeout`).  Where it fails in the middle, the values so far come first, then the error; `retries`
     are only for what has yielded nothing yet.  Leaving the iteration ends the generators.
 

@@ -231,7 +231,7 @@ def _keeping(run: Callable[[Any], Any]) -> Callable[[Any], None]:
 
 
 class Timer(Thread):
-    """Call `function(*args, **kwargs)` after `interval` seconds, unless `cancel()` comes first."""
+    """A thread that calls ``function(*args, **kwargs)`` after `interval` seconds, unless `cancel()` comes first."""
 
     def __init__(
         self,

@@ -757,7 +757,7 @@ static PyMethodDef queue_methods[] = {
     {"shutdown", FAST(queue_shutdown), METH_VARARGS | METH_KEYWORDS, shutdown_doc},
     {"qsize", queue_qsize, METH_NOARGS, "qsize($self, /)\n--\n\nHow many items there are now."},
     {"empty", queue_empty, METH_NOARGS, "empty($self, /)\n--\n\nWhether there is no item now."},
-    {"full", queue_full, METH_NOARGS, "queue_is_full($self, /)\n--\n\nWhether there is no room now."},
+    {"full", queue_full, METH_NOARGS, "full($self, /)\n--\n\nWhether there is no room now."},
     {"__sizeof__", queue_sizeof, METH_NOARGS, NULL},
     {"_put_batch", queue_put_batch, METH_VARARGS, NULL},
     {"_get_batch", queue_get_batch, METH_O, NULL},

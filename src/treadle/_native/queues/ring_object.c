@@ -619,7 +619,7 @@ static PyMethodDef shared_methods[] = {
 static PyGetSetDef shared_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"maxsize", get_maxsize, NULL, "The most objects that fit; 0 or less: no limit but memory.", NULL},
-    {"max_attempts", get_attempts, NULL, "How often an object is given out by shared_queue_take(); None: no limit.", NULL},
+    {"max_attempts", get_attempts, NULL, "How often an object is given out by take(); None: no limit.", NULL},
     {"_unfinished", get_unfinished, NULL, NULL, NULL},
     {"_closed", get_closed, NULL, NULL, NULL},
     {"_shut", get_shut, NULL, NULL, NULL},

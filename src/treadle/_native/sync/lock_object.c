@@ -337,11 +337,12 @@ PyDoc_STRVAR(exit_doc, "__exit__($self, /, *exc_info)\n--\n\nRelease the lock.")
 
 static PyMethodDef lock_methods[] = {
     {"acquire", FAST(lock_acquire), METH_FASTCALL | METH_KEYWORDS, acquire_doc},
-    {"acquire_lock", FAST(lock_acquire), METH_FASTCALL | METH_KEYWORDS, acquire_doc},
+    {"acquire_lock", FAST(lock_acquire), METH_FASTCALL | METH_KEYWORDS,
+     "acquire_lock($self, /, blocking=True, timeout=-1)\n--\n\nOld name of acquire()."},
     {"release", lock_release, METH_NOARGS, release_doc},
-    {"release_lock", lock_release, METH_NOARGS, release_doc},
+    {"release_lock", lock_release, METH_NOARGS, "release_lock($self, /)\n--\n\nOld name of release()."},
     {"locked", lock_locked, METH_NOARGS, locked_doc},
-    {"locked_lock", lock_locked, METH_NOARGS, locked_doc},
+    {"locked_lock", lock_locked, METH_NOARGS, "locked_lock($self, /)\n--\n\nOld name of locked()."},
     {"__enter__", lock_enter, METH_NOARGS, enter_doc},
     {"__exit__", FAST(lock_exit), METH_FASTCALL, exit_doc},
     {"_at_fork_reinit", lock_reinit, METH_NOARGS, NULL},
