@@ -24,8 +24,9 @@ def wait(*things: Any, timeout: float | None = None) -> list[Any]:
     that is done, an object with `fileno()` (or a descriptor) that can be read.  Returns those that are ready, in the
     given order; an empty list if the time ran out.  Nothing is taken out of a queue: another thread may be faster.
 
-    Queues, events and futures are those of treadle and of `concurrent.futures`; anything else is a TypeError.
-    Thread-safe.
+    Queues are those of `treadle.queue` and `treadle.multiprocessing`, events those of `treadle.threading`, futures those
+    of treadle and of `concurrent.futures`; threads and processes may be the standard library's.  TypeError for anything
+    else, ValueError without anything to wait for, RuntimeError for a thread that was not started.  Thread-safe.
     """
     if not things:
         raise ValueError("wait() needs something to wait for")
@@ -157,7 +158,7 @@ class _ThreadSource(_Source):
 
 
 class _DescriptorSource(_Source):
-    """A descriptor (of a process: its sentinel).  A thread polls it, together with a pipe that ends the polling."""
+    """A descriptor.  A thread polls it, together with a pipe that ends the polling."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -189,6 +190,18 @@ class _DescriptorSource(_Source):
         return stop
 
 
+class _ProcessSource(_DescriptorSource):
+    """A process: its sentinel.  The fork server closes its end of that a moment after it has told the exit code."""
+
+    def __init__(self, process: Any) -> None:
+        super().__init__(process.sentinel)
+        self.process = process
+
+    def ready(self) -> bool:
+        joined = getattr(self.process, "_popen", None)  # only looked at: to ask it would be to reap the process
+        return getattr(joined, "returncode", None) is not None or super().ready()
+
+
 def _source(thing: Any) -> _Source:
     if isinstance(thing, Event):
         return _EventSource(thing)
@@ -202,9 +215,10 @@ def _source(thing: Any) -> _Source:
         if thing.ident is None:
             raise RuntimeError(f"wait() for a thread that was not started: {thing.name}")
         return _EventSource(own) if isinstance(own := getattr(thing, "_over", None), Event) else _ThreadSource(thing)
-    descriptor = getattr(thing, "sentinel", None) if not isinstance(thing, int) else thing
-    if isinstance(descriptor, int):
-        return _DescriptorSource(descriptor)
+    if isinstance(thing, int):
+        return _DescriptorSource(thing)
+    if isinstance(getattr(thing, "sentinel", None), int):
+        return _ProcessSource(thing)
     if callable(fileno := getattr(thing, "fileno", None)):
         return _DescriptorSource(fileno())
     raise TypeError(f"wait() can't wait for {type(thing).__name__} objects")

@@ -438,3 +438,13 @@ def test_ten_thousand_lives(method) -> None:
     cycles(context, 10_000)
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_one_that_was_joined_is_ready(context) -> None:
+    """At once: the fork server closes its end of the sentinel a moment after it has told the exit code."""
+    for _ in range(10):
+        process = context.Process(target=work.add, args=(1,))
+        process.start()
+        process.join()
+        assert treadle.wait(process, timeout=0) == [process]
+        process.close()
