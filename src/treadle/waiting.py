@@ -24,9 +24,10 @@ def wait(*things: Any, timeout: float | None = None) -> list[Any]:
     that is done, an object with `fileno()` (or a descriptor) that can be read.  Returns those that are ready, in the
     given order; an empty list if the time ran out.  Nothing is taken out of a queue: another thread may be faster.
 
-    Queues are those of `treadle.queue` and `treadle.multiprocessing`, events those of `treadle.threading`, futures those
-    of treadle and of `concurrent.futures`; threads and processes may be the standard library's.  TypeError for anything
-    else, ValueError without anything to wait for, RuntimeError for a thread that was not started.  Thread-safe.
+    Queues are those of `treadle.queue` and `treadle.multiprocessing`, events those of `treadle.threading`, futures
+    those of treadle and of `concurrent.futures`; threads and processes may be the standard library's.  TypeError for
+    anything else, ValueError without anything to wait for, RuntimeError for a thread that was not started.
+    Thread-safe.
     """
     if not things:
         raise ValueError("wait() needs something to wait for")

@@ -53,8 +53,8 @@ class _Context(context.BaseContext):
         """A ctypes object in shared memory, without a lock, as `multiprocessing.RawValue`.
 
         `typecode_or_type` is a ctypes type or a letter as for `array.array`; `args` are its constructor's.  TypeError
-        for what is neither, MemoryError or OSError without room.  It can be pickled at any time.  Not safe where several
-        threads or processes change it.
+        for what is neither, MemoryError or OSError without room.  It can be pickled at any time.  Not safe where
+        several threads or processes change it.
         """
         from treadle.shared import raw
 
@@ -82,8 +82,8 @@ class _Context(context.BaseContext):
     def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
         """A ctypes array in shared memory, with a lock, as `multiprocessing.Array`.
 
-        Each access of an item or a slice is one safe step; `lock` and `get_lock` are as for `Value`, the other arguments
-        as for `RawArray`.
+        Each access of an item or a slice is one safe step; `lock` and `get_lock` are as for `Value`, the other
+        arguments as for `RawArray`.
         """
         from treadle.shared import raw
 

@@ -29,7 +29,7 @@ class Future(_core.FutureCore, concurrent.futures.Future[Any]):
     """
 
     # The standard future makes a lock and a condition at once, which costs more than a small task.  This one makes them
-    # when somebody first waits, or adds a callback; until then it is finished in C, see `_native/tasks/future_object.c`.
+    # when somebody first waits, or adds a callback; until then C finishes it, see `_native/tasks/future_object.c`.
 
     __slots__ = ()
 
