@@ -49,7 +49,7 @@ static int core_exec(PyObject *module)
     for (i = 0; i < sizeof types / sizeof *types; i++)
         if (types[i](module, state) < 0)
             return -1;
-    return PyModule_AddIntConstant(module, "LOCK_SIZE", (long)sizeof(struct lock_object));
+    return 0;
 }
 
 static int core_traverse(PyObject *module, visitproc visit, void *arg)

@@ -512,12 +512,6 @@ static PyObject *idle(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyFloat_FromDouble((double)next / 1e9);
 }
 
-static PyObject *board_sweep(PyObject *module, PyObject *Py_UNUSED(ignored))
-{
-    (void)module;
-    return PyLong_FromUnsignedLong(tl_board_sweep());
-}
-
 static PyObject *arena_sweep(PyObject *module, PyObject *arg)
 {
     int pressure = PyObject_IsTrue(arg);
@@ -546,13 +540,6 @@ static PyObject *thread_token(PyObject *module, PyObject *Py_UNUSED(ignored))
     struct tl_self *me = core_self();
     (void)module;
     return me == NULL ? NULL : PyLong_FromUnsignedLongLong(me->token);
-}
-
-static PyObject *token_alive(PyObject *module, PyObject *arg)
-{
-    unsigned long long token = PyLong_AsUnsignedLongLong(arg);
-    (void)module;
-    return PyErr_Occurred() ? NULL : PyBool_FromLong(tl_token_alive(token));
 }
 
 static PyObject *thread_name(PyObject *module, PyObject *arg)
@@ -650,12 +637,10 @@ PyMethodDef core_board_functions[] = {
     {"board_record", board_record, METH_O, NULL},
     {"board_asleep", board_asleep, METH_NOARGS, NULL},
     {"idle", idle, METH_NOARGS, NULL},
-    {"board_sweep", board_sweep, METH_NOARGS, NULL},
     {"arena_sweep", arena_sweep, METH_O, NULL},
     {"arena_used", arena_used, METH_NOARGS, NULL},
     {"process_start", process_start, METH_O, NULL},
     {"thread_token", thread_token, METH_NOARGS, NULL},
-    {"token_alive", token_alive, METH_O, NULL},
     {"thread_name", thread_name, METH_O, NULL},
     {"interrupt", interrupt, METH_VARARGS, NULL},
     {"interrupt_pending", interrupt_pending, METH_NOARGS, NULL},

@@ -244,14 +244,6 @@ struct tl_segment *tl_segment_take(int fd)
     return segment;
 }
 
-struct tl_segment *tl_segment_again(struct tl_segment *segment)
-{
-    enter();
-    segment->refs++;
-    leave();
-    return segment;
-}
-
 void tl_segment_drop(struct tl_segment *segment)
 {
     pthread_mutex_lock(&registry_mutex);

@@ -47,7 +47,6 @@ struct tl_segment *tl_segment_new(uint64_t size);
 struct tl_segment *tl_segment_join(const struct tl_handle *handle);
 /* The one that the descriptor is of, which is taken over, with a reference.  NULL and errno. */
 struct tl_segment *tl_segment_take(int fd);
-struct tl_segment *tl_segment_again(struct tl_segment *segment);
 void tl_segment_drop(struct tl_segment *segment);
 /* Send it: count it as under way, and keep it open here until it arrives. */
 struct tl_handle tl_segment_send(struct tl_segment *segment);
