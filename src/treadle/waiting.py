@@ -222,4 +222,6 @@ def _source(thing: Any) -> _Source:
         return _ProcessSource(thing)
     if callable(fileno := getattr(thing, "fileno", None)):
         return _DescriptorSource(fileno())
-    raise TypeError(f"wait() can't wait for {type(thing).__name__} objects")
+    kind = type(thing)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    raise TypeError(f"wait() can't wait for {name} objects")
