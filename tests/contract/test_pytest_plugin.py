@@ -87,6 +87,7 @@ LEAKS = """
         pass
 """
 
+
 def run(folder: Path, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """pytest, on its own, on a file with that text."""
     lines = [line.removeprefix("    ") for line in text.splitlines()]
