@@ -301,6 +301,24 @@ class World:
         assert self.state._mean or not mean
         self.state.validate()
 
+    def recall(self, tasks: list[Task]) -> None:
+        """What has not started ends; also, where it runs behind something, what was in stock."""
+        before = [(task, task.state) for task in tasks]
+        ended = self.ends.copy()
+        self.tell(brain.Recall(tasks))
+        for task, was in before:
+            if task.run:
+                continue
+            if was in (NEW, QUEUED, WAITING):
+                assert self.ends[id(task)] == CANCELLED
+            elif was == ASSIGNED and task.worker is None:
+                assert id(task) not in ended and self.ends[id(task)] == CANCELLED
+            elif was == ASSIGNED:
+                assert task.worker is not None
+                held = self.state.workers[task.worker]
+                # It runs, may do so any moment, or will be known when its worker was spared or is gone.
+                assert held.state != READY or task.first <= (self.revoked[held.id] or task.first)
+
     def yields(self, worker: int) -> None:
         seq = self.running[worker]
         assert seq is not None
@@ -406,6 +424,12 @@ class Machine(RuleBasedStateMachine):
         self.world.tell(brain.Cancel([run], running))
         if running and self.stoppable and run.index is not None:
             assert all(i in self.world.items for i in range(run.index, run.index + count))
+
+    @precondition(lambda self: self.world.runs)
+    @rule(data=st.data())
+    def recall_run(self, data: st.DataObject) -> None:
+        run, _ = data.draw(st.sampled_from(self.world.runs))
+        self.world.recall([run])
 
     @precondition(lambda self: not self.world.state.closing)
     @rule(retries=st.sampled_from([0, 0, 1]))
@@ -527,6 +551,11 @@ class Machine(RuleBasedStateMachine):
             assert task.state == (ASSIGNED if was == ASSIGNED and not ends else DONE)
             if was in (QUEUED, WAITING) or (was == ASSIGNED and ends):
                 assert self.world.ends[id(task)] == CANCELLED
+
+    @precondition(lambda self: self.world.tasks)
+    @rule(data=st.data())
+    def recall(self, data: st.DataObject) -> None:
+        self.world.recall(data.draw(st.lists(st.sampled_from(self.world.tasks), min_size=1, max_size=5, unique_by=id)))
 
     @precondition(lambda self: self.gated)
     @rule(workers=st.integers(1, 4), replace=st.booleans())
@@ -665,6 +694,54 @@ def test_a_run_that_is_revoked_between_two_of_its_items_goes_on_behind_what_has_
     world.tell(brain.Lend(worker, -1))
     world.drain()
     assert world.items == dict.fromkeys(range(1, 5), RETURNED)
+
+
+def stocked_world(*tasks: Task) -> tuple[World, int]:
+    """A worker that holds all of these, and runs the first of them."""
+    world = ready_world()
+    for _ in range(50):
+        world.tell(brain.Submit([make_task()]))
+        (worker,) = world.inbox
+        if world.inbox[worker]:
+            world.begin(worker)
+            world.finish(worker, RETURNED, 1e-6)
+    world.drain()
+    world.tasks += tasks
+    world.tell(brain.Submit(list(tasks)))
+    assert len(world.inbox[worker]) == len(tasks), "no batch was formed"
+    world.begin(worker)
+    return world, worker
+
+
+def test_what_is_recalled_ends_also_out_of_a_stock_and_what_runs_goes_on() -> None:
+    tasks = [make_task() for _ in range(6)]
+    world, _ = stocked_world(*tasks)
+    world.recall(tasks[:4])
+    assert [world.ends.get(id(task)) for task in tasks] == [None, CANCELLED, CANCELLED, CANCELLED, None, None]
+    world.drain()
+    assert [world.ends[id(task)] for task in tasks] == [RETURNED, *[CANCELLED] * 3, RETURNED, RETURNED]
+
+
+@pytest.mark.parametrize("spared", [False, True])
+def test_what_is_recalled_from_a_worker_that_is_to_be_killed(spared: bool) -> None:
+    tasks = [make_task(timeout=1.0), *(make_task() for _ in range(3))]
+    world, worker = stocked_world(*tasks)
+    world.tell(brain.Looked(worker, world.running[worker], 2.0))
+    assert world.killing
+    world.recall(tasks[1:3])
+    assert not any(id(task) in world.ends for task in tasks[1:])
+    if spared:
+        world.finish(worker, RETURNED, 1e-6)
+        world.begin(worker)
+        (killed,) = world.killing
+        world.killing.clear()
+        world.tell(brain.Spared(killed[0], world.running[worker], 0.0))
+        ends = [RETURNED, RETURNED, CANCELLED, RETURNED]
+    else:
+        world.end(worker)
+        ends = [TIMED_OUT, CANCELLED, CANCELLED, RETURNED]
+    world.drain()
+    assert [world.ends[id(task)] for task in tasks] == ends
 
 
 def test_only_the_running_task_is_blamed_for_a_death() -> None:

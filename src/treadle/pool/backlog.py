@@ -57,6 +57,15 @@ class Backlog(Stock):
         task.attempts -= 1
         self._requeue(task)
 
+    def _give_back(self, worker: Worker, task: Task, ends: list[tuple[Task, int, Any]]) -> None:
+        """It has not started, and does not in this worker."""
+        if task.first not in worker.recalled:
+            self._unstart(worker, task)
+            return
+        if worker.left is not None:
+            worker.left += 1
+        self._end(task, CANCELLED, None, ends)
+
     def _end(self, task: Task, kind: int, data: Any, ends: list[tuple[Task, int, Any]]) -> None:
         task.state = DONE
         task.worker = None
@@ -97,13 +106,15 @@ class Backlog(Stock):
 
     # -- runs
 
-    def _cut(self, worker: Worker, run: Task, after: int) -> None:
+    def _cut(self, worker: Worker, run: Task, after: int, ends: list[tuple[Task, int, Any]]) -> None:
         """The worker goes on with a run up to that number; the rest is for others."""
         worker.draining.add(after + 1)
         rest = run.split(after - run.first + 1)
         run.cut = True
         if run.first in worker.unwanted:
             rest.state = DONE  # for whoever waits it has ended already
+        elif run.first in worker.recalled:
+            self._end(rest, CANCELLED, None, ends)
         else:
             self._requeue(rest)
         if run.done == run.count:
@@ -111,16 +122,17 @@ class Backlog(Stock):
             worker.unwanted.discard(run.first)
             run.state, run.worker = DONE, None
 
-    def _leave_rest(self, worker: Worker, run: Task, count: int) -> Task | None:
+    def _leave_rest(self, worker: Worker, run: Task, count: int, ends: list[tuple[Task, int, Any]]) -> None:
         """So many items of a run have ended, and its worker does no more of it: the others go back to the queue."""
         if count == 0:
-            self._unstart(worker, run)
-            return run
+            self._give_back(worker, run, ends)
+            return
         rest = run.split(count) if count < run.count else None
         run.state, run.worker = DONE, None
-        if rest is not None:
+        if rest is not None and run.first in worker.recalled:
+            self._end(rest, CANCELLED, None, ends)
+        elif rest is not None:
             self._requeue(rest)
-        return rest
 
     def _lost_run(self, run: Task, event: Ended, back: list[Task], ends: list[tuple[Task, int, Any]]) -> None:
         """Its worker is gone: what has ended has ended, the item that was running is to blame, the others move on."""

@@ -24,7 +24,7 @@ STARTING, READY, STOPPING, KILLED, GONE = "starting", "ready", "stopping", "kill
 class Worker(_core.WorkerCore):
     """What the brain knows of one worker.  The hot fields are in C, see `_native/pool/worker.h`."""
 
-    __slots__ = ("counted", "doomed", "doom", "watch", "left", "unwanted", "stoppable", "seen", "rests")
+    __slots__ = ("counted", "doomed", "doom", "watch", "left", "unwanted", "stoppable", "seen", "rests", "recalled")
 
     def __init__(self, id: int, left: int | None = None, stoppable: bool = False) -> None:
         self.id = id
@@ -38,6 +38,9 @@ class Worker(_core.WorkerCore):
         self.state = STARTING
         # Is it one of at most `max_workers`?  Invariant: True until it is STOPPING or GONE.
         self.counted = True
+        # Wanted back if they have not started (`Recall`).  Invariant: numbers that it was given.  Those that are not in
+        # `assigned` any more are dropped by the next recall.
+        self.recalled: set[int] = set()
         # In the order of running.  Invariant: empty unless READY or KILLED; each task in it has worker == id, or is
         # unwanted.
         self.assigned: dict[int, Task] = {}

@@ -219,6 +219,10 @@ class Driver:
         """Drop those that have not started; with `running` also those that have, where the engine can."""
         self._tell(brain.Cancel(tasks, running))
 
+    def recall(self, tasks: list[Task]) -> None:
+        """Drop those that have not started, also out of what a worker has in stock."""
+        self._tell(brain.Recall(tasks))
+
     def shutdown(self, cancel: bool = False, kill: bool = False) -> None:
         """Take no more tasks.  Does not wait; `closed` says when all is over."""
         self._tell(brain.Shutdown(cancel, kill))

@@ -104,6 +104,15 @@ class Cancel(NamedTuple):
     running: bool = False
 
 
+class Recall(NamedTuple):
+    """Somebody else could run these: those that have not started end as CANCELLED, and the others go on.
+
+    What a worker has in stock has not started: it is taken back.
+    """
+
+    tasks: list[Task]
+
+
 class Judged(NamedTuple):
     """The answer to `Judge`: is what the attempt raised worth another one?  `kind` and `data` are handed back."""
 
@@ -176,6 +185,7 @@ Event = (
     | Spared
     | Ended
     | Cancel
+    | Recall
     | Judged
     | Due
     | Swollen

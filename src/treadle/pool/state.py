@@ -36,6 +36,7 @@ from .events import (
     Limit,
     Looked,
     Ready,
+    Recall,
     Renew,
     Restore,
     Revoke,
@@ -180,6 +181,7 @@ class State(Backlog):
         worker = self.workers.get(event.worker)
         if worker is None or self.killing:  # then its end, which is near, is also that of its tasks
             return
+        ends: list[tuple[Task, int, Any]] = []
         for seq in event.seqs:
             if self._forget(worker, seq):
                 continue
@@ -193,9 +195,11 @@ class State(Backlog):
                 continue
             if task.run:
                 worker.assigned.pop(task.first)
-                self._leave_rest(worker, task, task.done)
+                self._leave_rest(worker, task, task.done, ends)
             else:
-                self._unstart(worker, worker.assigned.pop(seq))
+                self._give_back(worker, worker.assigned.pop(seq), ends)
+        if ends:
+            out.append(Settle(ends))
         if worker.draining:
             worker.draining.difference_update(event.seqs)
             if not worker.draining:
@@ -208,13 +212,16 @@ class State(Backlog):
         # One that is to be killed may be spared: then it must not be left with what it can't start.
         if worker is None or worker.state not in (READY, KILLED) or self.killing:
             return
+        ends: list[tuple[Task, int, Any]] = []
         for seq in sorted((s for s in worker.assigned if s > event.after), reverse=True):
             worker.draining.add(seq)
             if not self._forget(worker, seq):
-                self._unstart(worker, worker.assigned.pop(seq))
+                self._give_back(worker, worker.assigned.pop(seq), ends)
         task = holder(worker, event.after)
         if task is not None and event.after < task.first + task.count - 1:
-            self._cut(worker, task, event.after)
+            self._cut(worker, task, event.after, ends)
+        if ends:
+            out.append(Settle(ends))
         if not worker.draining:
             out.append(Restore(worker.id))
         self._review(worker, out)
@@ -267,6 +274,8 @@ class State(Backlog):
         worker.doomed = None
         self._move(worker, READY)
         self._looked(Looked(*event), out)
+        if has_behind(worker) and not worker.recalled.isdisjoint(worker.assigned):
+            out.append(Revoke(worker.id))
         self._review(worker, out)
         self._assign(out)
 
@@ -274,15 +283,17 @@ class State(Backlog):
         worker = self.workers.pop(event.worker, None)
         if worker is None:
             return
-        before = worker.state
+        was = worker.state
         self._lent -= worker.waiting
         self._move(worker, GONE)
         ends: list[tuple[Task, int, Any]] = []
         back: list[Task] = []
+        recalled: set[Task] = set()  # of these
         for seq, task in worker.assigned.items():
             if seq in worker.unwanted:
                 continue
             task.worker = None
+            before = len(back)
             if self.killing:
                 self._end(task, CANCELLED, None, ends)
             elif task.run:
@@ -299,14 +310,20 @@ class State(Backlog):
                     self._retry(task, kind, event.exit, out)
                 else:
                     back.append(task)
+                continue
             else:
                 task.attempts -= 1
                 back.append(task)
+            if seq in worker.recalled:
+                recalled.update(back[before:])
         worker.assigned.clear()
         worker.unwanted.clear()
         for task in reversed(back):
-            self._requeue(task)
-        if before is STARTING and not self.killing:
+            if task in recalled:
+                self._end(task, CANCELLED, None, ends)
+            else:
+                self._requeue(task)
+        if was is STARTING and not self.killing:
             self._start_failures += not event.killed
             self._start_kills += event.killed
             if (
@@ -322,7 +339,7 @@ class State(Backlog):
                     if task.state == QUEUED:
                         self.queued -= 1
                         self._end(task, BROKEN, event.reason, ends)
-        elif before is not STOPPING:
+        elif was is not STOPPING:
             self.restarts += 1
         if ends:
             out.append(Settle(ends))
@@ -369,6 +386,21 @@ class State(Backlog):
         if not worker.draining:
             out.append(Revoke(worker.id))
         self._watch(worker, STOP_SECONDS, out)
+
+    def _recall(self, event: Recall, out: list[Instruction]) -> None:
+        asked: set[int] = set()
+        for task in with_rests(event.tasks):
+            if task.state == ASSIGNED:
+                assert task.worker is not None
+                worker = self.workers[task.worker]
+                if worker.id not in asked:
+                    asked.add(worker.id)
+                    worker.recalled.intersection_update(worker.assigned)
+                worker.recalled.add(task.first)
+        # One that is being killed may be spared, and is asked then.
+        ready = (worker for id_ in asked if (worker := self.workers[id_]).state is READY)
+        out += [Revoke(worker.id) for worker in ready if has_behind(worker) and not worker.draining]
+        self._cancel(Cancel(event.tasks), out)
 
     def _judged(self, event: Judged, out: list[Instruction]) -> None:
         task = event.task
@@ -564,6 +596,7 @@ _HANDLERS: dict[type, Any] = {
     Spared: State._spared,
     Ended: State._ended,
     Cancel: State._cancel,
+    Recall: State._recall,
     Judged: State._judged,
     Due: State._due,
     Swollen: State._swollen,

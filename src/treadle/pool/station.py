@@ -68,12 +68,6 @@ class Reply(NamedTuple):
     known: bool = True  # False: the station has closed meanwhile, and nothing was done
 
 
-class _SingleFile(ProcessEngine):
-    """Its process has one task at a time: what it has not been given can be given back."""
-
-    batches = False
-
-
 class Station:
     """One worker.  Thread-safe."""
 
@@ -84,6 +78,7 @@ class Station:
         self._held: dict[int, Task] = {}  # by the pool's numbers: not ended, or not given back
         self._results: list[Result] = []
         self._given_back: list[int] = []
+        self._linger = 0.0  # until then, a visitor that waits is told of no end but the last one
         self._last_end = 0  # nanoseconds: when the last call ended
         self._visited = time.monotonic()
         self._visitors = 0
@@ -94,7 +89,7 @@ class Station:
             options = PoolOptions(loads(setup.initializer), args, None, setup.max_memory, None, setup.start_timeout)
 
         def factory(driver: Driver, reactor: Reactor) -> ProcessEngine:
-            return _SingleFile(driver, reactor)
+            return ProcessEngine(driver, reactor)
 
         self._driver = Driver(factory, 1, f"treadle-station-{key[1]}", registry.discard, options)
         registry.add(self._driver, False)
@@ -138,12 +133,12 @@ class Station:
 
     def _wait(self, wanted: Callable[[], bool]) -> Reply:
         now = time.monotonic()
-        until, linger = now + WAIT_SECONDS, now + LINGER_SECONDS
+        until, self._linger = now + WAIT_SECONDS, now + LINGER_SECONDS
         with self._changed:
             while True:
                 now = time.monotonic()
                 some = self._results or self._given_back
-                due = linger if some else until
+                due = self._linger if some or now < self._linger else until
                 if not self._held or now >= due:
                     break
                 if not self._changed.wait(min(due - now, ASK_SECONDS)) and not wanted():
@@ -168,13 +163,18 @@ class Station:
                 self._given_back.append(seq)
             else:
                 self._results.append((seq, kind, data, nanoseconds, 0))
-            self._changed.notify_all()
+            # Else, beside short calls, each of them would wake it.
+            if not self._held or now >= self._linger * 1e9:
+                self._changed.notify_all()
 
     def recall(self, seqs: Sequence[int], running: bool) -> None:
         """Give back those that have not started; with `running`, end the others too."""
         with self._changed:
             tasks = [task for seq in seqs if (task := self._held.get(seq)) is not None]
-        self._driver.drop(tasks, running)
+        if running:
+            self._driver.drop(tasks, True)
+        else:
+            self._driver.recall(tasks)
 
     def keep(self) -> None:
         """Its pool is there."""
