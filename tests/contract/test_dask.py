@@ -77,6 +77,22 @@ def test_everything_that_a_pool_does(dask: cluster.DaskCluster, tmp_path: Path) 
         assert pool.stats().failed > 0
 
 
+def test_a_call_that_is_cancelled_at_once(dask: cluster.DaskCluster) -> None:
+    """The word of it overtakes the call on the way to the worker."""
+    with treadle.Pool(1, engine="dask", address=dask.address) as pool:
+        for n in range(10):
+            unwanted = pool.submit(time.sleep, 100)
+            cluster.until(unwanted.running)
+            assert unwanted.cancel()
+            assert pool.submit(work.square, n).result(15) == n * n
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_said_of_what_is_large(dask: cluster.DaskCluster) -> None:
+    with treadle.Pool(1, engine="dask", address=dask.address) as pool:
+        assert pool.submit(len, bytes(20 << 20)).result(30) == 20 << 20
+
+
 def test_an_initializer_and_a_client(dask: cluster.DaskCluster) -> None:
     import distributed
 

@@ -45,7 +45,7 @@ class Outpost:
         self._table = FunctionTable()
         self._blobs: dict[int, bytes] = {}
         self._seq = 0
-        self.exchange(new=True)
+        self._new = True
 
     def order(self, fn: Any, *args: Any) -> Order:
         self._seq += 1
@@ -53,7 +53,8 @@ class Outpost:
         self._blobs[function.id] = function.blob
         return Order(self._seq, function.id, encode_arguments(args, None), 0)
 
-    def exchange(self, *orders: Order, new: bool = False) -> station.Reply:
+    def exchange(self, *orders: Order) -> station.Reply:
+        new, self._new = self._new, False
         functions = {order.function: self._blobs[order.function] for order in orders}
         return station.exchange(station.Request(self.key, station.Setup(), new, list(orders), functions, []))
 
@@ -97,3 +98,19 @@ def test_a_crash_costs_the_call_that_ran_and_none_of_the_stock(outpost: Outpost)
         replies.append(outpost.exchange())
     kinds = {result[0]: result[1] for reply in replies for result in reply.results}
     assert [kinds[order.seq] == DIED for order in orders] == [n == 5 for n in range(64)]
+
+
+def test_a_recall_may_overtake_what_it_is_about(outpost: Outpost, tmp_path: Path) -> None:
+    """Also before there is a station."""
+    for first in (True, False):
+        unwanted = outpost.order(wait_for, str(tmp_path / "never"))
+        station.recall(outpost.key, [unwanted.seq], True)
+        reply = outpost.exchange(unwanted)
+        if first:  # that exchange only says who they are
+            assert not reply.given_back
+            reply = outpost.exchange()
+        assert reply.given_back == [unwanted.seq] and not reply.results
+    assert not (tmp_path / "never.begun").exists()
+    wanted = outpost.order(twice, 4)
+    replies = [outpost.exchange(wanted), outpost.exchange()]
+    assert [result[0] for reply in replies for result in reply.results] == [wanted.seq]

@@ -33,6 +33,7 @@ ASK_SECONDS = 1.0  # how often it asks meanwhile whether anybody waits for it
 LINGER_SECONDS = 0.02  # and so long where there is something to take along already, but more is to come
 LEASE_SECONDS = 30.0  # a station that nobody has come to for so long, closes: its pool is gone
 BEAT_SECONDS = 5.0  # so often a pool says that it is there
+EARLY_KEPT = 64  # stations that do not exist (yet) of which it is remembered what was recalled
 
 # Of a pool's station: the pool's token and the number of the worker.
 Key = tuple[str, int]
@@ -71,13 +72,15 @@ class Reply(NamedTuple):
 class Station:
     """One worker.  Thread-safe."""
 
-    def __init__(self, key: Key, setup: Setup) -> None:
+    def __init__(self, key: Key, setup: Setup, early: set[int]) -> None:
         self._key = key
         self._functions: dict[int, Function] = {}
         self._changed = threading.Condition()  # guards the rest
         self._held: dict[int, Task] = {}  # by the pool's numbers: not ended, or not given back
         self._results: list[Result] = []
         self._given_back: list[int] = []
+        # Recalled, and not here: ended, or the exchange that is under way brings them.  So the next one empties it.
+        self._early = early
         self._linger = 0.0  # until then, a visitor that waits is told of no end but the last one
         self._last_end = 0  # nanoseconds: when the last call ended
         self._visited = time.monotonic()
@@ -116,7 +119,7 @@ class Station:
             self._functions.pop(number, None)
         for number, blob in request.functions.items():
             self._functions[number] = Function(blob)
-        tasks = []
+        tasks: dict[int, Task] = {}
         for order in request.orders:
             variables = self._functions[order.variables] if order.variables else None
             function = self._functions[order.function]
@@ -126,9 +129,14 @@ class Station:
             call = Call(_nameless, (), None, function, payload, None, variables)
             plain = order.timeout is None and order.memory_limit is None
             options = DEFAULT if plain else TaskOptions(timeout=order.timeout, memory_limit=order.memory_limit)
-            tasks.append(Task(call, _Sink(self, order.seq), None, options))
-            self._held[order.seq] = tasks[-1]
-        if tasks and not self._driver.submit(tasks):
+            tasks[order.seq] = Task(call, _Sink(self, order.seq), None, options)
+        with self._changed:
+            early, self._early = self._early, set()
+            for seq in early.intersection(tasks):
+                del tasks[seq]
+                self._given_back.append(seq)
+            self._held.update(tasks)
+        if tasks and not self._driver.submit(list(tasks.values())):
             raise self._driver.refusal()
 
     def _wait(self, wanted: Callable[[], bool]) -> Reply:
@@ -171,6 +179,7 @@ class Station:
         """Give back those that have not started; with `running`, end the others too."""
         with self._changed:
             tasks = [task for seq in seqs if (task := self._held.get(seq)) is not None]
+            self._early.update(seq for seq in seqs if seq not in self._held)
         if running:
             self._driver.drop(tasks, True)
         else:
@@ -225,7 +234,8 @@ def _flat(data: Any) -> bytes:
 # -- what the cluster calls -------------------------------------------------------------------------------------------
 
 _stations: dict[Key, Station] = {}
-_opening = threading.Lock()  # guards the making of entries of _stations
+_opening = threading.Lock()  # guards the making of entries of both
+_early: dict[Key, set[int]] = {}  # what was recalled from stations that do not exist; the last `EARLY_KEPT`
 
 
 def exchange(request: Request, wanted: Callable[[], bool] = lambda: True) -> Reply:
@@ -235,14 +245,20 @@ def exchange(request: Request, wanted: Callable[[], bool] = lambda: True) -> Rep
         if not request.new:
             return Reply(os.getpid(), [], [], False)
         with _opening:
-            station = _stations[request.key] = Station(request.key, request.setup)
+            early = _early.pop(request.key, set())
+            station = _stations[request.key] = Station(request.key, request.setup, early)
         return station.exchange(request, True, wanted)
     return station.exchange(request, False, wanted)
 
 
 def recall(key: Key, seqs: Sequence[int], running: bool) -> None:
-    """See `Station.recall`."""
-    station = _stations.get(key)
+    """See `Station.recall`.  It may overtake the exchange that brings these, also the first one."""
+    with _opening:
+        station = _stations.get(key)
+        if station is None:
+            _early.setdefault(key, set()).update(seqs)
+            if len(_early) > EARLY_KEPT:
+                del _early[next(iter(_early))]
     if station is not None:
         station.recall(seqs, running)
 

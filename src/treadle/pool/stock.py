@@ -34,7 +34,8 @@ class Stock(Crew):
         self._unlearned: tuple[int, float] = 0, 0.0  # nanoseconds and number of tasks that `_mean` does not have so far
         self.pace = 0.0  # seconds that an item takes, a task or one of a run, of late; 0.0: not known yet
         self._quota = 1  # tasks that a worker may hold
-        self._low = 1  # Invariant: _quota, or half of it where that is more than 2
+        # Invariant: _quota; where results do not come many at once anyway, half of it if that is more than 2.
+        self._low = 1
         self._reopen()
 
     def _pace(self, nanoseconds: int, items: int) -> None:
@@ -59,7 +60,7 @@ class Stock(Crew):
             quota = min(BATCH_TASKS, max(2, int(self.stock_seconds / (self._mean + OVERHEAD_SECONDS))))
         if quota != self._quota:
             self._quota = quota
-            self._low = quota if quota <= 2 else quota // 2
+            self._low = quota if quota <= 2 or self.least_stock > 1 else quota // 2
             self._reopen()
 
     def _reopen(self) -> None:

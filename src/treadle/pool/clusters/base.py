@@ -1,7 +1,8 @@
 """What engines on clusters have in common: one conversation for each worker, with its station far away.
 
 A conversation is one exchange after the other (`pool/station.py`), as long as its worker has calls.  What the pool
-gives out meanwhile goes with the next one; the station has enough in stock that it need not wait for that.
+gives out meanwhile goes with the next one, and so does what it gives out for the results of the last one; the station
+has enough in stock that it need not wait for that.
 """
 
 from __future__ import annotations
@@ -158,6 +159,11 @@ class ClusterEngine(Engine):
             self.host.results(seat.worker, [*dead, *reply.results])
         if reply.given_back:
             self.host.given_back(seat.worker, reply.given_back)
+        # Not now: what the pool gives out for these is to go with the next exchange, not with the one after that.
+        self.host.then(lambda: self.go_on(seat))
+
+    def go_on(self, seat: Seat) -> None:
+        """Start the next exchange, unless there is one under way already."""
         self._speak(seat)
 
     def failed(self, seat: Seat, error: BaseException | None, where: str) -> None:

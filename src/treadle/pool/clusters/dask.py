@@ -28,6 +28,8 @@ from .base import ClusterEngine, Seat, not_installed
 
 CONNECT_SECONDS = 10.0  # to wait for a scheduler, at most
 CLOSE_SECONDS = 5.0  # to wait for anything at the end
+# What a call is given for the first time travels with it, however large it is: a user can't do anything about that.
+NO_ADVICE = {"distributed.admin.large-graph-warning-threshold": 1 << 60}
 
 
 class DaskEngine(ClusterEngine):
@@ -230,10 +232,11 @@ class DaskEngine(ClusterEngine):
         try:
             while True:
                 there = await self._put(large)
-                future = client.submit(
-                    _exchange, request, there, workers=[seat.place], allow_other_workers=False, pure=False, retries=0,
-                    key=f"treadle-{self.token[:8]}-{next(self._numbers)}",
-                )  # fmt: skip
+                with dask.config.set(NO_ADVICE):
+                    future = client.submit(
+                        _exchange, request, there, workers=[seat.place], allow_other_workers=False, pure=False,
+                        retries=0, key=f"treadle-{self.token[:8]}-{next(self._numbers)}",
+                    )  # fmt: skip
                 try:
                     reply = await future._result()
                     break

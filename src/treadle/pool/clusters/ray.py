@@ -325,6 +325,9 @@ class RayEngine(ClusterEngine):
 
     # -- conversations
 
+    def go_on(self, seat: Seat) -> None:
+        self._post(super().go_on, seat)
+
     def carry(self, seat: Seat, request: station.Request, large: dict[int, bytes]) -> None:
         actor = seat.place
         try:

@@ -113,6 +113,12 @@ class Host(Protocol):
         Of what it had, the first is taken to have been running (without `began`, nothing), and the rest not.
         """
 
+    def then(self, what: Callable[[], None]) -> None:
+        """Call it when all that was reported before is taken in, and what follows from it was given out.
+
+        In the thread that gives work out: it must return at once.
+        """
+
     def crew(self, workers: int) -> None:
         """There may be so many workers from now on, where the pool's user has not said how many."""
 

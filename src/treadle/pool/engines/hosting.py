@@ -276,6 +276,10 @@ class HostingEngine:
 
         self._reactor.call_soon(report)
 
+    def then(self, what: Callable[[], None]) -> None:
+        """Behind all that was passed on before."""
+        self._reactor.call_soon(what)
+
     def crew(self, workers: int) -> None:
         """Pass it on."""
         self._reactor.call_soon(lambda: self._driver.retarget(workers))
@@ -307,6 +311,9 @@ class _Host:
     ) -> None:
         reason: str | BadStart = "" if error is None else BadStart(str(error), error, True)
         self._engine.gone(worker, Exit(pid, exitcode), reason, began)
+
+    def then(self, what: Callable[[], None]) -> None:
+        self._engine.then(what)
 
     def crew(self, workers: int) -> None:
         self._engine.crew(workers)
