@@ -185,6 +185,23 @@ def test_nobody_there(tmp_path: Path) -> None:
     assert done.stdout.startswith("no Ray cluster answers at 127.0.0.1:1: ") and done.stdout.endswith("True\n"), done
 
 
+def test_the_programs_own_way_to_end_stays(tmp_path: Path) -> None:
+    """Ray takes SIGTERM for itself, and would exit with code 15."""
+    program = (
+        "import os, signal, sys, time, treadle\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "with treadle.Pool(1, engine='ray') as pool:\n"
+        "    assert pool.submit(abs, -5).result(60) == 5\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+    )
+    environ = {**os.environ, **cluster.RAY_ENVIRONMENT, "TMPDIR": "/tmp"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (7, ""), done
+
+
 def test_room_that_another_pool_does_not_need(ray_cluster: cluster.RayCluster) -> None:
     """As that of a map, which is kept warm for the next one."""
     with treadle.Pool(3, engine="ray") as first, treadle.Pool(1, engine="ray") as second:

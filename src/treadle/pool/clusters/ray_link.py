@@ -8,6 +8,7 @@ connection is given up.
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import threading
 import time
@@ -82,6 +83,7 @@ class Link:
     @staticmethod
     def _connect(address: str | None, cpus: int | None, seconds: float) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        on_term = signal.getsignal(signal.SIGTERM)
         try:
             if address is None:
                 ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
@@ -92,6 +94,12 @@ class Link:
             ray.init(address=address, **quiet)
         except (RayError, OSError, RuntimeError) as error:
             raise ClusterLost(f"no Ray cluster answers at {address or 'this machine'}: {error}") from error
+        finally:
+            # Ray takes that signal for itself.  What the program has said about it is to stay; where it has said
+            # nothing, Ray's way to end it in order is better than none.
+            said = on_term not in (None, signal.SIG_DFL)
+            if said and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_term)
 
     def leave(self, user: User) -> None:
         """The user needs it no more; the last one ends it, if it is ours."""
