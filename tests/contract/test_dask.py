@@ -93,6 +93,51 @@ def test_nothing_is_said_of_what_is_large(dask: cluster.DaskCluster) -> None:
         assert pool.submit(len, bytes(20 << 20)).result(30) == 20 << 20
 
 
+def test_a_map_runs_where_the_programs_client_is_now(dask: cluster.DaskCluster, tmp_path: Path) -> None:
+    """Not where the map before it has left a warm pool."""
+    import dask as dask_module
+    import distributed
+
+    treadle.pool.warm.close()
+    try:
+        with distributed.Client(dask.address):
+            assert None not in treadle.map(part, range(20), engine="dask", workers=1)
+        with (
+            dask_module.config.set({"temporary-directory": str(tmp_path)}),
+            distributed.LocalCluster(
+                n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+            ) as here,
+        ):
+            with distributed.Client(here):
+                assert set(treadle.map(part, range(20), engine="dask", workers=1)) == {None}
+    finally:
+        treadle.pool.warm.close()
+
+
+def part(_: int) -> str | None:
+    """Of which cluster is this process?"""
+    return os.environ.get(cluster.MARK)
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_cluster_that_goes_before_the_pool_is_no_news(processes: bool, tmp_path: Path) -> None:
+    """As where a program closes its own, and what a map has left is kept warm for another one."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import treadle, distributed\n"
+        "if __name__ == '__main__':\n"
+        "    for _ in range(2):\n"
+        "        with distributed.LocalCluster(\n"
+        f"            n_workers=1, threads_per_worker=1, processes={processes}, dashboard_address=None\n"
+        "        ) as cluster, distributed.Client(cluster):\n"
+        "            print(sum(treadle.map(abs, range(50), engine='dask')))\n"
+    )
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}  # Dask leaves a folder there
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=50, env=environ)
+    lines = [line for line in done.stderr.splitlines() if "distributed.client" in line or "Traceback" in line]
+    assert (done.returncode, done.stdout.split(), lines) == (0, ["1225"] * 2, []), done.stderr
+
+
 def test_an_initializer_and_a_client(dask: cluster.DaskCluster) -> None:
     import distributed
 

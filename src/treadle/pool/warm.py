@@ -49,7 +49,8 @@ class Lease:
 
     def fits(self, surroundings: bytes) -> bool:
         """Can it serve another one, in these surroundings?"""
-        return not self.driver.closing and self._surroundings == surroundings
+        guest = getattr(self.driver.engine, "guest", None)
+        return not self.driver.closing and self._surroundings == surroundings and (guest is None or bool(guest.stays()))
 
 
 # Only `dict` operations that are atomic by themselves, so that no lock is held when somebody is interrupted or forks.

@@ -229,6 +229,9 @@ class ClusterEngine(Engine):
             seat = self.seats.get(worker)
             return None if seat is None else seat.pid
 
+    def stays(self) -> bool:
+        return self.lost is None
+
     def begin_close(self) -> bool:
         """True for the first call of `close`."""
         with self.lock:

@@ -32,6 +32,21 @@ CLOSE_SECONDS = 5.0  # to wait for anything at the end
 NO_ADVICE = {"distributed.admin.large-graph-warning-threshold": 1 << 60}
 
 
+class _Client(distributed.Client):  # type: ignore[misc]  # it is Any where Dask's types are not looked at
+    """One for which a scheduler that is gone stays gone: the pool says so, and Dask's log need not."""
+
+    when_lost: Callable[[BaseException], None] | None = None
+
+    async def _reconnect(self) -> None:
+        """Called by Dask when the connection has ended."""
+        for state in self.futures.values():
+            state.cancel()
+        self.futures.clear()
+        self.scheduler_comm = None  # by this, who has called knows that there is nothing more to read
+        if self.when_lost is not None:
+            self.when_lost(ConnectionResetError("the connection has ended"))
+
+
 class DaskEngine(ClusterEngine):
     """``Pool(engine="dask", address=...)`` is ``Pool(engine=DaskEngine(...))``.
 
@@ -52,6 +67,7 @@ class DaskEngine(ClusterEngine):
         self._address = address
         self._connect_timeout = connect_timeout
         self._client: distributed.Client | None = None
+        self._at = ""  # the scheduler's address
         self._cluster: Any = None  # our own, and
         self._folder: Any = None  # its folder
         self._runner: Any = None  # of the client's loop: a client that finds no scheduler would leave its thread behind
@@ -88,7 +104,7 @@ class DaskEngine(ClusterEngine):
             self._runner.start()
             if isinstance(address, str):
                 self._knock(address, security)
-            self._client = distributed.Client(
+            self._client = _Client(
                 address,
                 security=security,
                 timeout=self._connect_timeout,
@@ -96,6 +112,8 @@ class DaskEngine(ClusterEngine):
                 name="treadle",
                 loop=self._runner.loop,
             )
+            self._at = self._client.scheduler.address
+            self._client.when_lost = self._scheduler_lost
             self._client.subscribe_topic("all", self._event)
             self._client.sync(self._look_around)
             self._post(self._beat)
@@ -118,6 +136,14 @@ class DaskEngine(ClusterEngine):
 
     def workers(self) -> int:
         return self._total
+
+    def stays(self) -> bool:
+        if not super().stays() or self._address is not None:
+            return super().stays()
+        address = ambient()
+        if isinstance(address, distributed.Client):
+            address = address.scheduler.address
+        return address == (None if self._cluster is not None else self._at)
 
     # -- places
 
@@ -260,14 +286,9 @@ class DaskEngine(ClusterEngine):
 
     def _scheduler_lost(self, error: BaseException) -> None:
         if not self.closed:
-            trouble = ClusterLost(f"the Dask scheduler at {self._where()} is gone")
+            trouble = ClusterLost(f"the Dask scheduler at {self._at} is gone")
             trouble.__cause__ = error
             self.fail_all(trouble)
-
-    def _where(self) -> str:
-        assert self._client is not None
-        scheduler = self._client.scheduler
-        return str(scheduler.address if scheduler is not None else self._address)
 
     async def _put(self, large: dict[int, bytes]) -> dict[int, Any]:
         """Have the cluster keep these; only what it does not keep already travels."""
@@ -323,8 +344,8 @@ class DaskEngine(ClusterEngine):
         if self._runner is not None:
             with contextlib.suppress(Exception):
                 self._runner.stop(timeout=CLOSE_SECONDS)
+        station.close(self.token)  # those that are in this process, and were not told by a scheduler that is gone
         if cluster is not None:
-            station.close(self.token)
             with contextlib.suppress(Exception):
                 cluster.close(timeout=CLOSE_SECONDS)
         if self._folder is not None:

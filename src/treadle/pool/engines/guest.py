@@ -179,5 +179,12 @@ class Engine:
         """The process that it runs in, if that means anything here."""
         return None
 
+    def stays(self) -> bool:
+        """Is it still what another `treadle.map` with the same engine, address and workers would be given?
+
+        That may have its pool then, which is kept for a while.
+        """
+        return True
+
     def close(self) -> None:
         """Give everything back, whatever is under way.  Idempotent."""
