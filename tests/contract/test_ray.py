@@ -202,6 +202,22 @@ def test_the_programs_own_way_to_end_stays(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (7, ""), done
 
 
+def test_a_program_that_connects_twice(tmp_path: Path) -> None:
+    """What the first map has left warm is gone with the first connection."""
+    program = (
+        "import ray, treadle\n"
+        "for _ in range(2):\n"
+        "    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)\n"
+        "    print(sum(treadle.map(abs, range(50), engine='ray', workers=1)))\n"
+        "    ray.shutdown()\n"
+    )
+    environ = {**os.environ, **cluster.RAY_ENVIRONMENT, "TMPDIR": "/tmp"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path
+    )
+    assert done.returncode == 0 and done.stdout.split() == ["1225"] * 2, done
+
+
 def test_room_that_another_pool_does_not_need(ray_cluster: cluster.RayCluster) -> None:
     """As that of a map, which is kept warm for the next one."""
     with treadle.Pool(3, engine="ray") as first, treadle.Pool(1, engine="ray") as second:

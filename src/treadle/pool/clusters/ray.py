@@ -106,6 +106,9 @@ class RayEngine(ClusterEngine):
         link.join(self, self._address, workers, self._connect_timeout)
         self._voice.start()
 
+    def stays(self) -> bool:
+        return super().stays() and link.serves(self)
+
     def workers(self) -> int:
         if self._wanted is not None:
             return self._wanted

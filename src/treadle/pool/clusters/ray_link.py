@@ -44,6 +44,7 @@ class Link:
         self._ours = False  # did we connect this program?
         self._asked: str | None = None  # with this address
         self._head: tuple[str, int] | None = None  # where to knock; None: nowhere
+        self._session: Any = None  # which connection it is: somebody else may end it, and begin another one
         self._ended: threading.Event | None = None  # of the thread that knocks
         # Actors that no pool has, what they were made with, and since when.  Invariant: none while there are no users.
         self._spare: list[tuple[Any, Any, float]] = []
@@ -54,7 +55,11 @@ class Link:
         Raises `ClusterLost` where none answers within so many seconds, `Unsupported` where the program is connected to
         another one.
         """
+        stale: list[User] = []
         with self._lock:
+            if self._ended is not None and self._session != session():
+                stale = self._forget()
+            where = self._head
             if ray.is_initialized():
                 self._check(address)
             else:
@@ -63,8 +68,24 @@ class Link:
             self._users.append(user)
             if self._ended is None:
                 self._head = head_of(address)
+                self._session = session()
                 self._ended = threading.Event()
                 threading.Thread(target=self._watch, args=(self._ended,), name="treadle-ray-head", daemon=True).start()
+        for each in stale:
+            each.head_lost(ClusterLost(f"this program has left the Ray cluster at {named(where)}"))
+
+    def _forget(self) -> list[User]:
+        """With the lock held: somebody has ended the connection.  Those who used it, who are to be told."""
+        assert self._ended is not None
+        self._ended.set()
+        self._ended, self._ours = None, False
+        users, self._users, self._spare = self._users, [], []
+        return users
+
+    def serves(self, user: User) -> bool:
+        """Is the program connected as it was when this one joined?"""
+        with self._lock:
+            return user in self._users and self._session == session()
 
     def _check(self, address: str | None) -> None:
         """The program is connected: is that what is wanted?"""
@@ -117,7 +138,8 @@ class Link:
         """With the lock held."""
         if self._ended is not None:
             self._ended.set()
-        ours, self._ours, self._ended, self._head = self._ours, False, None, None
+        ours = self._ours and self._session == session()  # else it is a later one, and its maker's
+        self._ours, self._ended, self._head = False, None, None
         if ours:  # in a thread of its own: without a head it may take its time
             ending = threading.Thread(target=_shut_down, name="treadle-ray-end", daemon=True)
             ending.start()
@@ -192,6 +214,15 @@ def dismiss(actor: Any) -> None:
 def _shut_down() -> None:
     with contextlib.suppress(Exception):
         ray.shutdown()
+
+
+def session() -> Any:
+    """What tells one connection of this program from another; None: there is none, or it can't be told."""
+    with contextlib.suppress(Exception):
+        if ray.is_initialized():
+            context = ray.get_runtime_context()
+            return context.gcs_address, context.get_job_id()
+    return None
 
 
 def place_of(address: str) -> tuple[str, int] | None:
