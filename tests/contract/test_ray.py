@@ -216,6 +216,7 @@ def test_a_program_that_connects_twice(tmp_path: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path
     )
     assert done.returncode == 0 and done.stdout.split() == ["1225"] * 2, done
+    assert "Started a local Ray instance" not in done.stderr, "to end an actor that had ended"
 
 
 def test_room_that_another_pool_does_not_need(ray_cluster: cluster.RayCluster) -> None:

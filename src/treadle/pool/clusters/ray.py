@@ -171,6 +171,9 @@ class RayEngine(ClusterEngine):
         with self.lock:
             if self.seats.get(seat.worker) is not seat:
                 return
+        if not link.serves(self):  # Ray would start another cluster for it
+            self._give_up(seat, kind, ClusterLost("this program has left the Ray cluster of this pool"))
+            return
         try:
             actor = link.find(kind)
             if actor is None:
@@ -412,7 +415,7 @@ class RayEngine(ClusterEngine):
     def _end(self) -> None:
         for worker, hire in list(self._hires.items()):
             with contextlib.suppress(Exception):
-                if hire.here and self.lost is None and link.spare(hire.actor, hire.kind):
+                if hire.here and self.lost is None and link.serves(self) and link.spare(hire.actor, hire.kind):
                     hire.actor.aside.remote(station.close, self.token)
                     del self._hires[worker]
                     continue

@@ -208,7 +208,8 @@ class Link:
 def dismiss(actor: Any) -> None:
     """End it, whatever it does."""
     with contextlib.suppress(Exception):
-        ray.kill(actor, no_restart=True)
+        if ray.is_initialized():  # else it has ended; and Ray would start a cluster to end it in
+            ray.kill(actor, no_restart=True)
 
 
 def _shut_down() -> None:
