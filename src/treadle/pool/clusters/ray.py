@@ -379,6 +379,8 @@ class RayEngine(ClusterEngine):
 
     def tell(self, seat: Seat, what: Callable[..., None], *args: Any) -> None:
         with contextlib.suppress(Exception):  # it is gone: so is what was to be told
+            if not ray.is_initialized():  # Ray would start another cluster to say it in
+                return
             seat.place.aside.remote(what, *args)
 
     # -- the head
