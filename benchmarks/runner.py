@@ -88,9 +88,12 @@ def measure(python: str, store: Store, groups: tuple[str, ...], arguments: list[
         group, title = line.split("\t")
         command = [*prefix, python, "-m", "benchmarks", group, "--save", str(FOLDER), *arguments]
         trouble = _one([*command, "--row", title] if title else command, LIMIT if title else 20 * LIMIT)
+        after = Store(FOLDER, store.path.stem)  # what the process has written
         if trouble:
             print(f"\n{title}\n  {trouble}", flush=True)
-            Store(FOLDER, store.path.stem).add_trouble(group, title or "all of it", trouble)
+            after.add_trouble(group, title or "all of it", trouble)
+        else:
+            after.drop_trouble(group, title or "all of it")
 
 
 def _one(command: list[str], limit: float = LIMIT) -> str:

@@ -60,6 +60,11 @@ class Store:
         groups.setdefault(group, {}).setdefault("trouble", {})[title] = trouble
         self._save()
 
+    def drop_trouble(self, group: str, title: str) -> None:
+        """This time it went well."""
+        if self.data.get("groups", {}).get(group, {}).get("trouble", {}).pop(title, None) is not None:
+            self._save()
+
 
 def read_all(folder: Path) -> list[dict[str, Any]]:
     """Every Python's results, the newest Python first."""
