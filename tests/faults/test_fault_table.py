@@ -32,7 +32,7 @@ from treadle import (
 )
 
 pool, _leaves_nothing = fault_pool.pool, fault_pool.leaves_nothing
-TIMEOUT = 0.4
+TIMEOUT = 1.0
 SLACK = 0.6  # seconds within which the error comes, beyond the time-out where that is what ends it
 
 WAYS = ("raise", "exit", "os._exit", "segfault", "kill", "hang")
