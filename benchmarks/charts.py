@@ -77,7 +77,10 @@ def bars(group: str, rows: dict[str, dict[str, Any]], path: Path) -> bool:
 
 
 def lines(sweeps: list[tuple[str, str, dict[str, Any]]], path: Path) -> bool:
-    """Seconds against the axis, log-log: title, Python and what was measured; one panel a title."""
+    """Seconds against the axis, log-log: title, Python and what was measured; one panel a title.
+
+    Of the first Python all of it, of the others treadle alone: more lines can't be told apart.
+    """
     titles = list(dict.fromkeys(title for title, _, _ in sweeps))
     if not titles:
         return False
@@ -93,10 +96,13 @@ def lines(sweeps: list[tuple[str, str, dict[str, Any]]], path: Path) -> bool:
             colours, marks = iter(CYCLE), iter("os^D")  # treadle's lines have a colour in common
             for line in sweep["lines"]:
                 kind = line["kind"]
+                if kind != "treadle" and sweep is not shown[0][1]:
+                    continue
                 colour = next(colours) if kind == "peer" else COLOURS[kind]
                 name = line["name"] + (f", {python}" if len(shown) > 1 else "")
                 panel.plot(
-                    line["points"], line["seconds"], style if kind != "limit" else ":", label=name, color=colour,
+                    line["points"], line["seconds"], label=name, color=colour,
+                    linestyle=style if kind != "limit" else ":",
                     marker=next(marks) if kind == "treadle" else ".", markersize=4,
                     linewidth=2 if kind == "treadle" else 1,
                 )  # fmt: skip

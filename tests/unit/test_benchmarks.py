@@ -149,7 +149,11 @@ def test_the_whole_report(results: list[dict[str, Any]], tmp_path: Any) -> None:
         return Row("", point, [Contestant("treadle", taking(1e-6))], turn=math.inf)
 
     what = Sweep("growth", "tasks", (10, 100), at, True, goal=1.05)
-    store.add_sweep("scaling", what, sweep(what, 1, 1.0))
+    for python in ("3.13.0", "3.12.1", "3.11.7", "3.13.5t"):
+        other = Store(tmp_path, python)
+        other.data |= {**store.data, "python": python}
+        other.add_sweep("scaling", what, sweep(what, 1, 1.0))
+    store = Store(tmp_path, "3.13.0")
     store.add_trouble("trace", "another row", "did not end in 180 s")
     target = tmp_path / "RESULTS.md"
     # In a process of its own: matplotlib keeps its fonts open.
