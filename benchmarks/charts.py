@@ -79,7 +79,7 @@ def bars(group: str, rows: dict[str, dict[str, Any]], path: Path) -> bool:
 def lines(sweeps: list[tuple[str, str, dict[str, Any]]], path: Path) -> bool:
     """Seconds against the axis, log-log: title, Python and what was measured; one panel a title.
 
-    Of the first Python all of it, of the others treadle alone: more lines can't be told apart.
+    Of the first Python, and of a free-threaded one, all of it; of the others treadle alone: more can't be told apart.
     """
     titles = list(dict.fromkeys(title for title, _, _ in sweeps))
     if not titles:
@@ -96,7 +96,7 @@ def lines(sweeps: list[tuple[str, str, dict[str, Any]]], path: Path) -> bool:
             colours, marks = iter(CYCLE), iter("os^D")  # treadle's lines have a colour in common
             for line in sweep["lines"]:
                 kind = line["kind"]
-                if kind != "treadle" and sweep is not shown[0][1]:
+                if kind != "treadle" and python != shown[0][0] and not python.endswith("t"):
                     continue
                 colour = next(colours) if kind == "peer" else COLOURS[kind]
                 name = line["name"] + (f", {python}" if len(shown) > 1 else "")

@@ -152,7 +152,8 @@ def test_the_whole_report(results: list[dict[str, Any]], tmp_path: Any) -> None:
     for python in ("3.13.0", "3.12.1", "3.11.7", "3.13.5t"):
         other = Store(tmp_path, python)
         other.data |= {**store.data, "python": python}
-        other.add_sweep("scaling", what, sweep(what, 1, 1.0))
+        for group in ("scaling", "scaling_threads"):
+            other.add_sweep(group, what, sweep(what, 1, 1.0))
     store = Store(tmp_path, "3.13.0")
     store.add_trouble("trace", "another row", "did not end in 180 s")
     target = tmp_path / "RESULTS.md"
@@ -162,7 +163,7 @@ def test_the_whole_report(results: list[dict[str, Any]], tmp_path: Any) -> None:
     text = target.read_text()
     assert "| growth | tasks | treadle | 3.13.0 | 10 to 100 | 1.00 | at most 1.05: reached |" in text
     assert "- another row (trace), Python 3.13.0: did not end in 180 s" in text
-    for name in ("pool", "scaling"):
+    for name in ("pool", "scaling", "scaling_threads"):
         assert f"](pictures/{name}.svg)" in text
         assert (tmp_path / "pictures" / f"{name}.svg").read_text().count("<svg") == 1
 
