@@ -8,7 +8,20 @@ BOARD = (
     "shared queue's."
 )
 
+FREE = "On a free-threaded build the standard library's lock is one atomic step, too; here the owner is noted with it."
+SHORT = "A run of a fifth of the operations: "
+
 WHY = {
+    "processes: 100 MB numpy, argument and result": (
+        SHORT + "the first messages, for which memory is mapped that later ones find mapped, are a great part of them."
+    ),
+    "processes: map over ints": SHORT + "it has ended before the chunks have grown to their size.",
+    "process queue, 4 x 4, small dicts": (
+        SHORT + "with eight processes on two processors it matters then whom the kernel lets run first."
+    ),
+    "a shared counter, 4 processes": SHORT + "a lock and an addition for all, and level within the spread.",
+    "with lock": FREE,
+    "with rlock": FREE,
     "processes: map over ints, no chunk size asked of the user": (
         "`Pool.map` is eager: it hands over whole chunks and keeps nothing of an item. Here each item keeps its "
         "index, so that blame, retries and order are its own, and results come lazily, in bounded memory."
@@ -71,6 +84,11 @@ WHY = {
     "board: Lock of processes, nobody waits": BOARD,
     "board: Lock, four threads want it": BOARD,
     "board: Queue, put and get": "10 instructions of 626 are the board's: a queue's figures for `treadle top`.",
+    "board: SimpleQueue, two threads in turns": BOARD,
+    "board: pool of threads, map": BOARD,
+    "board: pool of threads, submit": BOARD,
+    "board: Queue of processes, put and get": BOARD,
+    "board: pool of processes, submit": BOARD,
     "board: pool of processes, map": BOARD,
     "board: pool of processes, one after the other": BOARD,
     "simple queue put + get": ("Both are C, and two calls of the interpreter; there is nothing left to leave out."),
