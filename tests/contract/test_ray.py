@@ -185,6 +185,13 @@ def test_nobody_there(tmp_path: Path) -> None:
     assert done.stdout.startswith("no Ray cluster answers at 127.0.0.1:1: ") and done.stdout.endswith("True\n"), done
 
 
+def run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """With a Ray of its own."""
+    environ = {**os.environ, **cluster.RAY_ENVIRONMENT, "TMPDIR": "/tmp"}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ, cwd=folder)
+
+
 def test_the_programs_own_way_to_end_stays(tmp_path: Path) -> None:
     """Ray takes SIGTERM for itself, and would exit with code 15."""
     program = (
@@ -195,10 +202,7 @@ def test_the_programs_own_way_to_end_stays(tmp_path: Path) -> None:
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    time.sleep(60)\n"
     )
-    environ = {**os.environ, **cluster.RAY_ENVIRONMENT, "TMPDIR": "/tmp"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path
-    )
+    done = run(program, tmp_path)
     assert (done.returncode, done.stderr) == (7, ""), done
 
 
@@ -211,10 +215,7 @@ def test_a_program_that_connects_twice(tmp_path: Path) -> None:
         "    print(sum(treadle.map(abs, range(50), engine='ray', workers=1)))\n"
         "    ray.shutdown()\n"
     )
-    environ = {**os.environ, **cluster.RAY_ENVIRONMENT, "TMPDIR": "/tmp"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path
-    )
+    done = run(program, tmp_path)
     assert done.returncode == 0 and done.stdout.split() == ["1225"] * 2, done
     assert "SIGTERM handler" not in done.stderr, (
         "a thread of the pool's has started another cluster, to end what had ended"

@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,15 +29,6 @@ def engine_of(pool: treadle.Pool) -> ProcessEngine:
     engine = pool.driver.engine
     assert isinstance(engine, ProcessEngine)
     return engine
-
-
-@pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    reactor = Reactor("descriptors")
-    reactor.start()
-    yield reactor
-    reactor.stop()
-    reactor.join(20)
 
 
 def test_who_wakes_a_reactor_that_ends_writes_into_no_other_file(

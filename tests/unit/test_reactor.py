@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-
-import pytest
+from collections.abc import Callable
 
 from treadle.pool.reactor import Reactor
-
-
-@pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    made = Reactor("treadle-test-reactor")
-    made.start()
-    yield made
-    made.stop()
-    made.join(20)
 
 
 def in_it(reactor: Reactor, what: Callable[[], None]) -> None:

@@ -28,11 +28,12 @@ class _AsPython(click.Command):
     """Python lets what belongs to -m and -c follow at once: -mhttp.server."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        valued = [name for each in self.params if not getattr(each, "is_flag", True) for name in each.opts]
         for at, word in enumerate(args):
             if word[:2] in ("-m", "-c"):
                 args[at : at + 1] = [word[:2], word[2:]] if len(word) > 2 else [word]
                 break
-            if not word.startswith("-") and (at == 0 or args[at - 1] not in ("--on-stuck", "--trace")):
+            if not word.startswith("-") and (at == 0 or args[at - 1] not in valued):
                 break  # the program; all that follows is its own
         return super().parse_args(ctx, args)
 

@@ -92,9 +92,9 @@ def load(path: Path) -> Timeline:
 
 def _text(path: Path) -> str:
     from ..recording import NotARecording
-    from ..recording.recorder import read
+    from ..recording.recorder import is_special, read
 
-    if path.exists() and not path.is_file() and not path.is_dir():  # one of a pipe could be read once only
+    if is_special(path):
         raise BadTrace("it is no ordinary file: save what it has to say into one")
     try:
         text = read(path)

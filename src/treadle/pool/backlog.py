@@ -51,20 +51,19 @@ class Backlog(Stock):
         if self.starts is not None:
             self.starts += 1
 
-    def _unstart(self, worker: Worker, task: Task) -> None:
+    def _give_back(self, worker: Worker, task: Task, ends: list[tuple[Task, int, Any]]) -> None:
+        """It has not started, and does not in this worker."""
         if worker.left is not None:
             worker.left += 1
         task.attempts -= 1
-        self._requeue(task)
+        self._pass_on(worker, task.first, task, ends)
 
-    def _give_back(self, worker: Worker, task: Task, ends: list[tuple[Task, int, Any]]) -> None:
-        """It has not started, and does not in this worker."""
-        if task.first not in worker.recalled:
-            self._unstart(worker, task)
-            return
-        if worker.left is not None:
-            worker.left += 1
-        self._end(task, CANCELLED, None, ends)
+    def _pass_on(self, worker: Worker, first: int, task: Task, ends: list[tuple[Task, int, Any]]) -> None:
+        """What the worker had as number `first`, or the rest of it, is for another one; if recalled, for none."""
+        if first in worker.recalled:
+            self._end(task, CANCELLED, None, ends)
+        else:
+            self._requeue(task)
 
     def _end(self, task: Task, kind: int, data: Any, ends: list[tuple[Task, int, Any]]) -> None:
         task.state = DONE
@@ -113,10 +112,8 @@ class Backlog(Stock):
         run.cut = True
         if run.first in worker.unwanted:
             rest.state = DONE  # for whoever waits it has ended already
-        elif run.first in worker.recalled:
-            self._end(rest, CANCELLED, None, ends)
         else:
-            self._requeue(rest)
+            self._pass_on(worker, run.first, rest, ends)
         if run.done == run.count:
             del worker.assigned[run.first]
             worker.unwanted.discard(run.first)
@@ -129,10 +126,8 @@ class Backlog(Stock):
             return
         rest = run.split(count) if count < run.count else None
         run.state, run.worker = DONE, None
-        if rest is not None and run.first in worker.recalled:
-            self._end(rest, CANCELLED, None, ends)
-        elif rest is not None:
-            self._requeue(rest)
+        if rest is not None:
+            self._pass_on(worker, run.first, rest, ends)
 
     def _lost_run(self, run: Task, event: Ended, back: list[Task], ends: list[tuple[Task, int, Any]]) -> None:
         """Its worker is gone: what has ended has ended, the item that was running is to blame, the others move on."""

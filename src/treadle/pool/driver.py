@@ -281,7 +281,7 @@ class Driver:
             self._perform(instructions)
         if stock > 2 * NAP:
             nap = max(NAP, min(NAP_MOST, stock / 4))
-            if nap * self.limit >= 2 * self._state.pace:  # else nothing is collected, and waking up costs, too
+            if nap * self.limit >= 2 * self.pace:  # else nothing is collected, and waking up costs, too
                 self.reactor.nap = nap
 
     def shortcut(self, worker: int) -> tuple[sync.Lock, State, Worker] | None:

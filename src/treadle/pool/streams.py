@@ -242,7 +242,7 @@ class StreamIterator(MapIterator):
             if not hub.streams and self._exhausted:
                 return None
             with self._owner.driver.waiting("map"):
-                if hub.wake_reader(self._arrived.release):
+                if hub.wake_reader(self._rouse):
                     wait(lambda seconds: self._arrived.acquire(timeout=seconds))
 
     def _submit(self, streams: StreamFeeder) -> None:

@@ -161,8 +161,7 @@ def check(path: str | os.PathLike[str]) -> None:
     if not os.fspath(path):
         raise FileNotFoundError(errno.ENOENT, "a file's name is needed", "")
     try:
-        # Before it is opened: who opens a pipe waits for whoever reads it.
-        if not stat.S_ISREG(mode := Path(path).stat().st_mode) and not stat.S_ISDIR(mode):
+        if is_special(Path(path)):
             raise ValueError("a trace goes into an ordinary file, and this is none")
         with open(path, "rb") as file:
             start = file.read(64)
@@ -170,6 +169,11 @@ def check(path: str | os.PathLike[str]) -> None:
         return
     if start and not start.startswith(MAGIC) and not start.lstrip().startswith((b"{", b"[")):
         raise ValueError("that file exists and is no trace: it is not overwritten")
+
+
+def is_special(path: Path) -> bool:
+    """Is it there, and neither a file nor a folder?  Who opens a pipe waits for its other end, and can read it once."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _create(path: Path) -> int:
